@@ -1,0 +1,1 @@
+//! What holds only when the crates are together: golden values, resume, kills.

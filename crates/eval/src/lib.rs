@@ -1,0 +1,1 @@
+//! How good an embedding is: exact blocked search, retrieval, verification, clustering and projection.

@@ -1,0 +1,1 @@
+//! Tensor operations with gradients for deep metric learning, fast on a CPU.

@@ -1,0 +1,1 @@
+//! Losses of deep metric learning: pairs, triplets, lists, classes and scores.

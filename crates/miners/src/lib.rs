@@ -1,0 +1,1 @@
+//! Choices of the pairs and triplets worth learning from.

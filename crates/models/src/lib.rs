@@ -1,0 +1,1 @@
+//! Encoders that can be trained: layers, backbones and towers on candle.

@@ -1,0 +1,1 @@
+//! Reports of embeddings and runs: one self-contained HTML file, TensorBoard events.

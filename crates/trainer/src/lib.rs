@@ -1,0 +1,1 @@
+//! The training loop of nearfar, its optimizers, schedules and checkpoints.
