@@ -1,0 +1,38 @@
+//! The arithmetic of the fast operations on plain slices: no tensor, no candle.
+//!
+//! Conventions:
+//! - SIMD is written once, generically, against [`pulp::Simd`]; [`dispatch`] runs it with the instruction set of this
+//!   machine. What lies between `dispatch` and the arithmetic is `#[inline(always)]`: a generic function that stays a
+//!   call is compiled without the instruction set, and is forty times slower.
+//! - Work is cut by shape and not by thread ([`run`]), and partial sums are added in index order, so results have the
+//!   same bits for any number of threads.
+//! - Large buffers are leased from a pool ([`lease`]): fresh memory costs more than the sums written to it.
+
+// pub(crate) mod conv;
+pub(crate) mod gemm;
+// pub(crate) mod norm_act_pool;
+mod simd;
+mod workspace;
+
+pub use self::simd::{INSTRUCTION_SET_VARIABLE, instruction_set};
+pub(crate) use self::simd::{dispatch, fma, multiply_add};
+pub(crate) use self::workspace::{Lease, lease, lease_bytes};
+
+use rayon::prelude::*;
+
+/// Multiplications below which waking a second thread costs more than it saves: about 0.2 ms of one core.
+pub(crate) const PARALLEL_WORK: usize = 8 << 20;
+
+/// Runs `task` on each of `tasks`, on all threads of the current rayon pool when there are more than
+/// [`PARALLEL_WORK`] multiplications (or operations of that cost) in them together. Results are in the order of tasks.
+pub(crate) fn run<T: Send, R: Send>(
+    work: usize,
+    tasks: Vec<T>,
+    task: impl Fn(T) -> R + Send + Sync,
+) -> Vec<R> {
+    if tasks.len() > 1 && work > PARALLEL_WORK && rayon::current_num_threads() > 1 {
+        tasks.into_par_iter().with_max_len(1).map(task).collect()
+    } else {
+        tasks.into_iter().map(task).collect()
+    }
+}
