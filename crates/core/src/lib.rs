@@ -1,1 +1,43 @@
-//! The words and interfaces that the crates of nearfar share: embeddings, comparisons, tuples, distances, miners, losses, encoders.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+// In reading order: what is compared, what is chosen, what is minimized, what encodes, what is remembered.
+mod comparison;
+mod distance;
+mod embeddings;
+mod supervision;
+mod tuples;
+
+mod miner;
+
+mod loss;
+mod reducer;
+
+mod batch;
+mod encoder;
+
+mod state;
+mod table;
+
+mod error;
+mod num;
+mod rng;
+pub mod shape;
+
+pub use batch::{Batch, Batches, BoxError};
+pub use comparison::{Comparison, Kind, Relation};
+pub use distance::{
+    Axioms, Distance, Form, Gram, NegativeDistance, NegativeSimilarity, Similarity,
+};
+pub use embeddings::Embeddings;
+pub use encoder::{Encoded, Encoder, Input, Mode, PairScorer, Parameter};
+pub use error::Error;
+pub use loss::{Evaluated, Loss, Part, Terms, Unit};
+pub use miner::{Candidate, Candidates, Miner};
+pub use num::{Fraction, NonNegative, Positive};
+pub use reducer::{Reducer, Then};
+pub use rng::{Purpose, Rng, Seed, position_of_name};
+pub use state::{Span, Stateful};
+pub use supervision::Supervision;
+pub use table::EmbeddingTable;
+pub use tuples::{Pairs, SignedPairs, Triplets, Tuples};
