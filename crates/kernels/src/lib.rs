@@ -1,7 +1,47 @@
-//! Tensor operations with gradients for deep metric learning, fast on a CPU.
+#![doc = include_str!("../README.md")]
 
-mod conv_block;
+// What the operations are made of.
+mod host;
+mod lanes;
 mod slices;
 
+// Pointwise.
+mod pointwise;
+
+mod absolute;
+mod hinge;
+mod safe_sqrt;
+mod sigmoid;
+mod softplus;
+
+// Rows.
+mod l2_normalize;
+mod softmax;
+
+// Every row with every row.
+mod differences;
+
+mod euclidean;
+mod manhattan;
+mod squared_euclidean;
+
+// Images.
+mod conv_block;
+mod max_pool2d;
+
+pub mod reference;
+pub mod test_util;
+
+pub use absolute::absolute;
 pub use conv_block::{ConvBlock, ConvBlockOutput, Norm, conv_block, conv_block_reference};
+pub use euclidean::euclidean;
+pub use hinge::{hinge, relu};
+pub use l2_normalize::{TINY_NORM, l2_normalize};
+pub use manhattan::manhattan;
+pub use max_pool2d::max_pool2d;
+pub use safe_sqrt::safe_sqrt;
+pub use sigmoid::sigmoid;
 pub use slices::{INSTRUCTION_SET_VARIABLE, instruction_set};
+pub use softmax::{EMPTY, log_softmax, log_sum_exp, masked_log_sum_exp, masked_softmax, softmax};
+pub use softplus::softplus;
+pub use squared_euclidean::squared_euclidean;

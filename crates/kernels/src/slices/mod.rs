@@ -15,7 +15,7 @@ mod simd;
 mod workspace;
 
 pub use self::simd::{INSTRUCTION_SET_VARIABLE, instruction_set};
-pub(crate) use self::simd::{dispatch, fma, multiply_add};
+pub(crate) use self::simd::{dispatch, fma, has_fma, multiply_add};
 pub(crate) use self::workspace::{Lease, lease, lease_bytes};
 
 use rayon::prelude::*;

@@ -92,7 +92,7 @@ pub(crate) fn dispatch<O: WithSimd>(op: O) -> O::Output {
 
 /// Whether a fused multiply-add is one instruction; elsewhere it is a call of the C library for each lane.
 #[inline(always)]
-fn has_fma<S: Simd>() -> bool {
+pub(crate) fn has_fma<S: Simd>() -> bool {
     TypeId::of::<S>() != TypeId::of::<Scalar>() && TypeId::of::<S>() != TypeId::of::<Scalar128b>()
 }
 

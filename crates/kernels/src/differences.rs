@@ -1,0 +1,460 @@
+//! What the distances that are sums over coordinates share: `Σ_k f(x_k − y_k)` for every row of `x` and every row of `y`,
+//! and the way back.
+//!
+//! All of them are computed from the differences themselves and not from inner products. `‖x‖² + ‖y‖² − 2 x·y` would be
+//! one multiply-add a coordinate instead of a subtraction and a multiply-add, but loses half of the digits for rows that
+//! are near one another, which is where a metric is learned (an f32 distance between unit rows would be off by up to
+//! 3e-4). Differences give 0 exactly for equal rows, are never negative, and are symmetric to the last bit. The same holds
+//! for the gradients: each is a sum over `x − y`, and no difference of two large sums.
+//!
+//! A tile of 4 rows of `x` and a panel of rows of `y` stays in registers; the result is the only `(n, m)` that is made.
+//! Entries whose gradient is 0 are skipped on the way back: after mining, most are.
+
+use std::sync::OnceLock;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
+use pulp::{Simd, WithSimd};
+
+use crate::host::{by_type, give, read, slice};
+use crate::lanes::Element;
+use crate::slices::{dispatch, run};
+
+/// Rows of `y` in a panel, and columns of a padded row.
+const PANEL: usize = 64;
+/// Rows of `x` in a tile.
+const TILE: usize = 4;
+/// Coordinates that are added up before the sum joins the larger one, so that long rows lose no digits.
+const BLOCK: usize = 256;
+/// Differences that one task takes.
+const TASK: usize = 1 << 18;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Kind {
+    Squared,
+    Euclidean,
+    Manhattan,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Squared => "squared_euclidean",
+            Self::Euclidean => "euclidean",
+            Self::Manhattan => "manhattan",
+        }
+    }
+}
+
+/// Refuses shapes other than `(n, d)` and `(m, d)`.
+pub(crate) fn check(name: &str, x: &Tensor, y: &Tensor) -> Result<()> {
+    if x.rank() != 2 || y.rank() != 2 || x.dim(1)? != y.dim(1)? {
+        bail!(
+            "{name}: `x` has shape {:?}, `y` {:?}; they must be (n, d) and (m, d)",
+            x.dims(),
+            y.dims()
+        );
+    }
+    if x.dtype() != y.dtype() {
+        bail!(
+            "{name}: `x` holds {:?}, `y` {:?}; they must agree",
+            x.dtype(),
+            y.dtype()
+        );
+    }
+    Ok(())
+}
+
+/// The distances of tensors that [`crate::host::serves`] accepts, after [`check`].
+pub(crate) fn matrix(kind: Kind, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    x.contiguous()?
+        .apply_op2(&y.contiguous()?, Differences(kind))
+}
+
+/// `x_i − y_j` for every pair, in candle operations: `(n, d), (m, d) → (n, m, d)`.
+pub(crate) fn all(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let (n, m, d) = (x.dim(0)?, y.dim(0)?, x.dim(D::Minus1)?);
+    x.unsqueeze(1)?.broadcast_as((n, m, d))? - y.unsqueeze(0)?.broadcast_as((n, m, d))?
+}
+
+struct Differences(Kind);
+
+impl CustomOp2 for Differences {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_at: &Layout,
+        y: &CpuStorage,
+        y_at: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((n, d), (m, _)) = (x_at.shape().dims2()?, y_at.shape().dims2()?);
+        by_type!(x.dtype(), self.0.name(), T => {
+            Ok(give(forward(self.0, slice::<T>(x, x_at)?, slice::<T>(y, y_at)?, n, m, d), (n, m)))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        distance: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ((n, d), m) = (x.dims2()?, y.dim(0)?);
+        by_type!(x.dtype(), self.0.name(), T => {
+            let (to_x, to_y) = read::<T, _>(x, |x| read(y, |y| read(distance, |distance| read(gradient, |gradient| {
+                let weights = weights(self.0, distance, gradient);
+                let to_x = pull(self.0, x, y, &weights, d);
+                let to_y = pull(self.0, y, x, &transposed(&weights, n, m), d);
+                Ok((to_x, to_y))
+            }))))?;
+            Ok((Some(Tensor::from_vec(to_x, (n, d), x.device())?), Some(Tensor::from_vec(to_y, (m, d), x.device())?)))
+        })
+    }
+}
+
+/// What each difference is multiplied by on the way back: the derivative of the distance, up to the difference itself.
+fn weights<T: Element>(kind: Kind, distance: &[T], gradient: &[T]) -> Vec<T> {
+    let both = distance.iter().zip(gradient);
+    match kind {
+        Kind::Squared => gradient.iter().map(|&g| g + g).collect(),
+        // Rows that coincide pull on nothing.
+        Kind::Euclidean => both
+            .map(|(&d, &g)| if d == T::ZERO { T::ZERO } else { g / d })
+            .collect(),
+        Kind::Manhattan => gradient.to_vec(),
+    }
+}
+
+fn transposed<T: Element>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
+    let mut turned = vec![T::ZERO; x.len()];
+    if rows > 0 && columns > 0 {
+        for (i, row) in x.chunks_exact(columns).enumerate() {
+            for (j, &x) in row.iter().enumerate() {
+                turned[j * rows + i] = x;
+            }
+        }
+    }
+    turned
+}
+
+fn forward<T: Element>(kind: Kind, x: &[T], y: &[T], n: usize, m: usize, d: usize) -> Vec<T> {
+    let mut result = vec![T::ZERO; n * m];
+    if result.is_empty() || d == 0 {
+        return result;
+    }
+    // The rows of `y` as panels of 64 columns: the k-th coordinates of 64 rows lie beside one another.
+    let panels = m.div_ceil(PANEL);
+    let mut packed = vec![T::ZERO; panels * d * PANEL];
+    for (panel, packed) in packed.chunks_exact_mut(d * PANEL).enumerate() {
+        for (j, row) in y[panel * PANEL * d..]
+            .chunks_exact(d)
+            .take(PANEL)
+            .enumerate()
+        {
+            for (packed, &y) in packed[j..].iter_mut().step_by(PANEL).zip(row) {
+                *packed = y;
+            }
+        }
+    }
+    // Work is cut by shape: whole tiles of rows, about as many as make a task.
+    let rows = (TASK / (m * d).max(1)).next_multiple_of(TILE).max(TILE);
+    let tasks = result
+        .chunks_mut(rows * m)
+        .zip(x.chunks(rows * d))
+        .collect();
+    let packed = &packed;
+    run(n * m * d, tasks, |(result, x)| {
+        dispatch(Forward {
+            kind,
+            x,
+            packed,
+            result,
+            m,
+            d,
+        });
+    });
+    result
+}
+
+struct Forward<'a, T> {
+    kind: Kind,
+    x: &'a [T],
+    packed: &'a [T],
+    result: &'a mut [T],
+    m: usize,
+    d: usize,
+}
+
+impl<T: Element> WithSimd for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self {
+            kind,
+            x,
+            packed,
+            result,
+            m,
+            d,
+        } = self;
+        let mut sums = [[T::ZERO; PANEL]; TILE];
+        for (x, result) in x.chunks(TILE * d).zip(result.chunks_mut(TILE * m)) {
+            let rows = x.len() / d;
+            for (panel, packed) in packed.chunks_exact(d * PANEL).enumerate() {
+                sums = [[T::ZERO; PANEL]; TILE];
+                match (rows, kind == Kind::Manhattan) {
+                    (4, false) => panel_sums::<S, T, 4, false>(s, x, packed, d, &mut sums),
+                    (3, false) => panel_sums::<S, T, 3, false>(s, x, packed, d, &mut sums),
+                    (2, false) => panel_sums::<S, T, 2, false>(s, x, packed, d, &mut sums),
+                    (_, false) => panel_sums::<S, T, 1, false>(s, x, packed, d, &mut sums),
+                    (4, true) => panel_sums::<S, T, 4, true>(s, x, packed, d, &mut sums),
+                    (3, true) => panel_sums::<S, T, 3, true>(s, x, packed, d, &mut sums),
+                    (2, true) => panel_sums::<S, T, 2, true>(s, x, packed, d, &mut sums),
+                    (_, true) => panel_sums::<S, T, 1, true>(s, x, packed, d, &mut sums),
+                }
+                let (from, width) = (panel * PANEL, PANEL.min(m - panel * PANEL));
+                for (result, sums) in result.chunks_exact_mut(m).zip(&sums) {
+                    let result = &mut result[from..from + width];
+                    result.copy_from_slice(&sums[..width]);
+                    if kind == Kind::Euclidean {
+                        for distance in result {
+                            *distance = distance.sqrt();
+                        }
+                    }
+                }
+            }
+        }
+        let _ = sums;
+    }
+}
+
+/// The sums of `R` rows of `x` with the rows of one panel.
+#[inline(always)]
+fn panel_sums<S: Simd, T: Element, const R: usize, const ABSOLUTE: bool>(
+    s: S,
+    x: &[T],
+    packed: &[T],
+    d: usize,
+    sums: &mut [[T; PANEL]; TILE],
+) {
+    let mut from = 0;
+    while from < d {
+        let to = d.min(from + BLOCK);
+        let mut rows: [&[T]; R] = [&[]; R];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = &x[r * d + from..r * d + to];
+        }
+        let packed = &packed[from * PANEL..to * PANEL];
+        // As many vectors at once as leave registers for the rest: 4 by 4 of 32, 4 by 2 of 16.
+        let width = size_of::<T::Lanes<S>>() / size_of::<T>();
+        let mut column = 0;
+        while column < PANEL {
+            if const { S::REGISTER_COUNT >= 32 } && column + 4 * width <= PANEL {
+                strip::<S, T, R, 4, ABSOLUTE>(s, &rows, packed, column, sums);
+                column += 4 * width;
+            } else {
+                strip::<S, T, R, 2, ABSOLUTE>(s, &rows, packed, column, sums);
+                column += 2 * width;
+            }
+        }
+        from = to;
+    }
+}
+
+#[inline(always)]
+fn strip<S: Simd, T: Element, const R: usize, const V: usize, const ABSOLUTE: bool>(
+    s: S,
+    rows: &[&[T]; R],
+    packed: &[T],
+    column: usize,
+    sums: &mut [[T; PANEL]; TILE],
+) {
+    let zero = T::splat(s, T::ZERO);
+    let width = V * (size_of::<T::Lanes<S>>() / size_of::<T>());
+    let mut totals = [[zero; V]; R];
+    for (k, y) in packed.chunks_exact(PANEL).enumerate() {
+        let y = &T::lanes::<S>(&y[column..column + width]).0[..V];
+        for r in 0..R {
+            let x = T::splat(s, rows[r][k]);
+            for v in 0..V {
+                let difference = T::minus(s, x, y[v]);
+                totals[r][v] = if ABSOLUTE {
+                    T::plus(s, totals[r][v], T::absolute(s, difference))
+                } else {
+                    T::mul_add(s, difference, difference, totals[r][v])
+                };
+            }
+        }
+    }
+    for r in 0..R {
+        let sums = &mut T::lanes_mut::<S>(&mut sums[r][column..column + width]).0[..V];
+        for v in 0..V {
+            sums[v] = T::plus(s, sums[v], totals[r][v]);
+        }
+    }
+}
+
+/// `Σ_j w_ij (x_i − y_j)` for every row of `x`, with the sign in place of the difference for Manhattan distances.
+fn pull<T: Element>(kind: Kind, x: &[T], y: &[T], weights: &[T], d: usize) -> Vec<T> {
+    let mut pulled = vec![T::ZERO; x.len()];
+    if x.is_empty() || y.is_empty() {
+        return pulled;
+    }
+    let m = y.len() / d;
+    // Rows of whole panels, so that the inner loop has no rest.
+    let padded = d.next_multiple_of(PANEL);
+    let wide = OnceLock::new();
+    let y = if padded == d {
+        y
+    } else {
+        wide.get_or_init(|| pad(y, d, padded))
+    };
+    let rows = (TASK / (m * d)).max(1);
+    let chunks = x.chunks(rows * d).zip(weights.chunks(rows * m));
+    let tasks = pulled.chunks_mut(rows * d).zip(chunks).collect();
+    run(x.len() * m, tasks, |(pulled, (x, weights))| {
+        dispatch(Pull {
+            signs: kind == Kind::Manhattan,
+            x,
+            y,
+            weights,
+            pulled,
+            m,
+            d,
+            padded,
+        });
+    });
+    pulled
+}
+
+fn pad<T: Element>(x: &[T], from: usize, to: usize) -> Vec<T> {
+    let mut wide = vec![T::ZERO; x.len() / from * to];
+    for (wide, x) in wide.chunks_exact_mut(to).zip(x.chunks_exact(from)) {
+        wide[..from].copy_from_slice(x);
+    }
+    wide
+}
+
+struct Pull<'a, T> {
+    signs: bool,
+    x: &'a [T],
+    y: &'a [T],
+    weights: &'a [T],
+    pulled: &'a mut [T],
+    m: usize,
+    d: usize,
+    padded: usize,
+}
+
+impl<T: Element> WithSimd for Pull<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self {
+            signs,
+            x,
+            y,
+            weights,
+            pulled,
+            m,
+            d,
+            padded,
+        } = self;
+        let mut row = vec![T::ZERO; padded];
+        let mut sums = vec![T::ZERO; padded];
+        let mut partners = Vec::with_capacity(m);
+        for ((x, weights), pulled) in x
+            .chunks_exact(d)
+            .zip(weights.chunks_exact(m))
+            .zip(pulled.chunks_exact_mut(d))
+        {
+            partners.clear();
+            partners.extend(
+                weights
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, w)| **w != T::ZERO)
+                    .map(|(j, &w)| (j, w)),
+            );
+            row[..d].copy_from_slice(x);
+            sums.fill(T::ZERO);
+            for partners in partners.chunks(BLOCK) {
+                for (panel, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
+                    let from = panel * PANEL;
+                    let width = 4 * size_of::<T::Lanes<S>>() / size_of::<T>();
+                    if width <= PANEL {
+                        for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
+                            gather::<S, T, 4>(
+                                s,
+                                signs,
+                                &row,
+                                y,
+                                padded,
+                                from + i * width,
+                                partners,
+                                sums,
+                            );
+                        }
+                    } else {
+                        for (i, sums) in sums.chunks_exact_mut(width / 2).enumerate() {
+                            gather::<S, T, 2>(
+                                s,
+                                signs,
+                                &row,
+                                y,
+                                padded,
+                                from + i * width / 2,
+                                partners,
+                                sums,
+                            );
+                        }
+                    }
+                }
+            }
+            pulled.copy_from_slice(&sums[..d]);
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn gather<S: Simd, T: Element, const V: usize>(
+    s: S,
+    signs: bool,
+    row: &[T],
+    y: &[T],
+    padded: usize,
+    from: usize,
+    partners: &[(usize, T)],
+    sums: &mut [T],
+) {
+    let width = sums.len();
+    let row = &T::lanes::<S>(&row[from..from + width]).0[..V];
+    let mut x = [T::splat(s, T::ZERO); V];
+    x.copy_from_slice(row);
+    let mut totals = [T::splat(s, T::ZERO); V];
+    for &(j, weight) in partners {
+        let at = j * padded + from;
+        let y = &T::lanes::<S>(&y[at..at + width]).0[..V];
+        let weight = T::splat(s, weight);
+        for v in 0..V {
+            let difference = T::minus(s, x[v], y[v]);
+            totals[v] = if signs {
+                T::plus(s, totals[v], T::with_sign(s, weight, difference))
+            } else {
+                T::mul_add(s, weight, difference, totals[v])
+            };
+        }
+    }
+    let sums = &mut T::lanes_mut::<S>(sums).0[..V];
+    for v in 0..V {
+        sums[v] = T::plus(s, sums[v], totals[v]);
+    }
+}

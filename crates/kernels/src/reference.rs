@@ -1,0 +1,19 @@
+//! The readable version of every operation, in candle operations alone: what runs on devices and number types without a
+//! kernel of their own, and the oracle of the tests.
+//!
+//! Same names, same arguments, same values and gradients as in the crate root. Use those; these are here to be read and
+//! to be compared with.
+
+pub use crate::absolute::reference as absolute;
+pub use crate::euclidean::reference as euclidean;
+pub use crate::hinge::reference as hinge;
+pub use crate::l2_normalize::reference as l2_normalize;
+pub use crate::manhattan::reference as manhattan;
+pub use crate::max_pool2d::reference as max_pool2d;
+pub use crate::safe_sqrt::reference as safe_sqrt;
+pub use crate::sigmoid::reference as sigmoid;
+pub use crate::softmax::reference::{
+    log_softmax, log_sum_exp, masked_log_sum_exp, masked_softmax, softmax,
+};
+pub use crate::softplus::reference as softplus;
+pub use crate::squared_euclidean::reference as squared_euclidean;
