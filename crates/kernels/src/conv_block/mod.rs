@@ -5,6 +5,7 @@
 //! | `f32` on a CPU | `cpu.rs`, one custom operation on the kernels of `slices` |
 //! | any other device or type | `reference.rs`, candle operations |
 
+mod cpu;
 mod reference;
 
 use candle_core::{Result, Tensor, bail};
@@ -109,7 +110,14 @@ pub fn conv_block(
     statistics: Option<(&Tensor, &Tensor)>,
     block: &ConvBlock,
 ) -> Result<ConvBlockOutput> {
-    conv_block_reference(input, weight, scale, shift, statistics, block)
+    let dims = Dims::check(input, weight, scale, shift, statistics, block)?;
+    if dims.batch == 0 {
+        dims.empty(input, block)
+    } else if cpu::supports(input, block) {
+        cpu::conv_block(input, weight, scale, shift, statistics, block, dims)
+    } else {
+        conv_block_reference(input, weight, scale, shift, statistics, block)
+    }
 }
 
 /// The sizes of one call, checked.

@@ -8,9 +8,9 @@
 //!   same bits for any number of threads.
 //! - Large buffers are leased from a pool ([`lease`]): fresh memory costs more than the sums written to it.
 
-// pub(crate) mod conv;
+pub(crate) mod conv;
 pub(crate) mod gemm;
-// pub(crate) mod norm_act_pool;
+pub(crate) mod norm_act_pool;
 mod simd;
 mod workspace;
 
