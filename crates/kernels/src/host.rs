@@ -1,6 +1,11 @@
 //! Tensors of the CPU as slices, for the operations that work on them.
 
-use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
+use std::cell::Cell;
+
+use candle_core::{
+    CpuStorage, DType, InplaceOp1, InplaceOp2, Layout, Result, Shape, Storage, Tensor, WithDType,
+    bail,
+};
 
 use crate::lanes::Element;
 
@@ -17,17 +22,6 @@ pub(crate) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) 
     Ok(&storage.as_slice::<T>()?[from..to])
 }
 
-/// The same for a tensor to be written.
-pub(crate) fn slice_mut<'a, T: Element>(
-    storage: &'a mut CpuStorage,
-    layout: &Layout,
-) -> Result<&'a mut [T]> {
-    let Some((from, to)) = layout.contiguous_offsets() else {
-        bail!("the tensor is not contiguous; its layout is {layout:?}");
-    };
-    Ok(&mut T::storage_mut(storage)?[from..to])
-}
-
 /// Calls `f` with the numbers of a tensor, in row-major order, whatever its strides.
 pub(crate) fn read<T: WithDType, R>(x: &Tensor, f: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
     let x = x.contiguous()?;
@@ -35,6 +29,48 @@ pub(crate) fn read<T: WithDType, R>(x: &Tensor, f: impl FnOnce(&[T]) -> Result<R
     match &*storage {
         Storage::Cpu(storage) => f(slice(storage, layout)?),
         _ => bail!("the tensor lies on {:?}, not on the CPU", x.device()),
+    }
+}
+
+/// Calls `f` with the numbers of a contiguous tensor, to be changed in place. Calls may be nested for tensors that do not
+/// share memory: see [`apart`].
+pub(crate) fn write<T: Element>(x: &Tensor, f: impl FnOnce(&mut [T]) -> Result<()>) -> Result<()> {
+    x.inplace_op1(&Write(
+        Cell::new(Some(f)),
+        std::marker::PhantomData::<fn(T)>,
+    ))
+}
+
+struct Write<F, T>(Cell<Option<F>>, std::marker::PhantomData<fn(T)>);
+
+impl<T: Element, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Write<F, T> {
+    fn name(&self) -> &'static str {
+        "write"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let Some((from, to)) = layout.contiguous_offsets() else {
+            bail!("the tensor is not contiguous; its layout is {layout:?}");
+        };
+        let f = self.0.take().expect("an in-place operation runs once");
+        f(&mut T::storage_mut(storage)?[from..to])
+    }
+}
+
+/// Refuses tensors that share memory: changing one while the other is read would wait for itself forever.
+pub(crate) fn apart(x: &Tensor, y: &Tensor) -> Result<()> {
+    x.inplace_op2(y, &Apart)
+}
+
+struct Apart;
+
+impl InplaceOp2 for Apart {
+    fn name(&self) -> &'static str {
+        "an update in place"
+    }
+
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<()> {
+        Ok(())
     }
 }
 

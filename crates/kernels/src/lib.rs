@@ -29,6 +29,9 @@ mod squared_euclidean;
 mod conv_block;
 mod max_pool2d;
 
+// Parameters.
+mod optim;
+
 pub mod reference;
 pub mod test_util;
 
@@ -39,6 +42,7 @@ pub use hinge::{hinge, relu};
 pub use l2_normalize::{TINY_NORM, l2_normalize};
 pub use manhattan::manhattan;
 pub use max_pool2d::max_pool2d;
+pub use optim::{AdamStep, SgdStep, adam_step, amsgrad_step, global_norm, sgd_step};
 pub use safe_sqrt::safe_sqrt;
 pub use sigmoid::sigmoid;
 pub use slices::{INSTRUCTION_SET_VARIABLE, instruction_set};

@@ -11,6 +11,7 @@
 pub(crate) mod conv;
 pub(crate) mod gemm;
 pub(crate) mod norm_act_pool;
+pub(crate) mod optim;
 mod simd;
 mod workspace;
 
