@@ -34,7 +34,7 @@ pub use encoder::{Encoded, Encoder, Input, Mode, PairScorer, Parameter};
 pub use error::Error;
 pub use loss::{Evaluated, Loss, Part, Terms, Unit};
 pub use miner::{Candidate, Candidates, Miner};
-pub use num::{Fraction, NonNegative, Positive};
+pub use num::{Finite, Fraction, NonNegative, Positive};
 pub use reducer::{Reducer, Then};
 pub use rng::{Purpose, Rng, Seed, position_of_name};
 pub use state::{Span, Stateful};

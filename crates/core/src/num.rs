@@ -31,6 +31,7 @@ macro_rules! bounded {
                 let holds = match $bound.as_bytes()[0] {
                     b'0' => value >= 0.0,
                     b'g' => value > 0.0,
+                    b'a' => true,
                     _ => value >= 0.0 && value <= 1.0,
                 };
                 assert!(holds && value.is_finite(), "the literal is out of bounds");
@@ -64,6 +65,12 @@ macro_rules! bounded {
     };
 }
 
+bounded!(
+    /// Any number but NaN and the infinities.
+    Finite,
+    |_| true,
+    "a finite number"
+);
 bounded!(
     /// A finite number of 0 or more.
     NonNegative,
@@ -101,6 +108,8 @@ mod tests {
         );
         assert_eq!(Positive::literal(0.2).get(), 0.2);
         assert_eq!(NonNegative::literal(0.0).get(), 0.0);
+        assert_eq!(Finite::literal(-0.8).get(), -0.8);
+        assert!(Finite::new(f64::NEG_INFINITY).is_err() && Finite::new(f64::NAN).is_err());
     }
 
     #[test]
