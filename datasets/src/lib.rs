@@ -14,6 +14,9 @@ mod error;
 mod hash;
 mod verify;
 
+#[cfg(feature = "fetch")]
+pub mod fetch;
+
 pub use catalogue::{Catalogue, data_folder};
 pub use data_set::{Checked, Content, DataSet, File, Modality, Piece};
 pub use digits::{Digits, digits};

@@ -105,37 +105,61 @@ pub fn verify(data: &Path, set: &DataSet) -> Result<Verified, Error> {
 /// # Errors
 /// The file cannot be read, or is wrong.
 pub fn verify_file(path: &Path, file: &File) -> Result<Proof, Error> {
-    let label = || path.display().to_string();
-    let (found, bytes) = Sha256::of_file(path).map_err(|source| Error::Read {
-        path: label(),
+    let path_text = path.display().to_string();
+    match compare(path, file)? {
+        Ok(proof) => Ok(proof),
+        Err(Mismatch::Size { found, expected }) => Err(Error::WrongSize {
+            path: path_text,
+            found,
+            expected,
+        }),
+        Err(Mismatch::Hash { found, expected }) => Err(Error::WrongHash {
+            path: path_text,
+            found,
+            expected,
+        }),
+        Err(Mismatch::Content { found, expected }) => Err(Error::WrongContent {
+            path: path_text,
+            found,
+            expected,
+        }),
+    }
+}
+
+/// How a file differs from what the catalogue says of it.
+pub(crate) enum Mismatch {
+    Size { found: u64, expected: u64 },
+    Hash { found: Sha256, expected: Sha256 },
+    Content { found: Sha256, expected: Sha256 },
+}
+
+/// As [`verify_file`], with a difference told from a failure.
+pub(crate) fn compare(path: &Path, file: &File) -> Result<Result<Proof, Mismatch>, Error> {
+    let failed = |source| Error::Read {
+        path: path.display().to_string(),
         source,
-    })?;
-    if found == file.sha256 {
-        return Ok(Proof::Bytes);
+    };
+    let (hash, bytes) = Sha256::of_file(path).map_err(failed)?;
+    if hash == file.sha256 {
+        return Ok(Ok(Proof::Bytes));
     }
     let Some(content) = &file.content else {
-        return Err(if bytes == file.bytes {
-            Error::WrongHash {
-                path: label(),
-                found,
+        return Ok(Err(if bytes == file.bytes {
+            Mismatch::Hash {
+                found: hash,
                 expected: file.sha256,
             }
         } else {
-            Error::WrongSize {
-                path: label(),
+            Mismatch::Size {
                 found: bytes,
                 expected: file.bytes,
             }
-        });
+        }));
     };
     let (found, expected) = (content::digest(path, content)?, content.digest);
-    if found == expected {
+    Ok(if found == expected {
         Ok(Proof::Content)
     } else {
-        Err(Error::WrongContent {
-            path: label(),
-            found,
-            expected,
-        })
-    }
+        Err(Mismatch::Content { found, expected })
+    })
 }

@@ -1,2 +1,111 @@
-//! Tasks.
-fn main() {}
+//! The tasks of the repository: `cargo xtask fetch-data | docs | ci | bench`.
+//!
+//! Exit codes: 0 ok, 1 failure, 2 usage, 3 bad data, 5 input or output; those of the programs it starts are passed on.
+
+#![allow(clippy::print_stdout)] // What a task gives is printed here.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+mod docs;
+mod error;
+mod fetch_data;
+mod program;
+
+use error::{Error, chain};
+
+/// The tasks of the repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Get data sets, or list them
+    FetchData(fetch_data::FetchData),
+    /// Collect the reference in docs/reference from the code
+    Docs {
+        /// Write nothing, and fail if a file is not up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run what CI runs
+    Ci {
+        /// Run what takes long, too
+        #[arg(long)]
+        full: bool,
+    },
+    /// Measure, beside others where they are at hand
+    Bench {
+        /// Arguments of nearfar-bench
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let root = root();
+    let result = match Arguments::parse().task {
+        Task::FetchData(task) => task.run(&root),
+        Task::Docs { check } => docs::run(&root, check),
+        Task::Ci { full } => program::run(
+            "bash",
+            [".ci/run"].into_iter().chain(full.then_some("--full")),
+            &root,
+        ),
+        Task::Bench { arguments } => {
+            let cargo = ["run", "--release", "--package", "nearfar-bench", "--"];
+            program::run(
+                &program::cargo(),
+                cargo
+                    .into_iter()
+                    .chain(arguments.iter().map(String::as_str)),
+                &root,
+            )
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The root of the repository, whatever folder cargo was called in.
+fn root() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    package
+        .as_deref()
+        .and_then(Path::parent)
+        .map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+        let parsed =
+            Arguments::try_parse_from(["xtask", "bench", "--quick", "-n", "3"]).expect("valid");
+        assert!(
+            matches!(parsed.task, Task::Bench { arguments } if arguments == ["--quick", "-n", "3"])
+        );
+        assert!(
+            Arguments::try_parse_from(["xtask", "fetch-data", "mnist", "--from", "x", "--list"])
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,67 @@
+//! Starting other programs.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::Error;
+
+/// The cargo that started this.
+pub(crate) fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// Runs a program in a folder, with what it prints going where ours does.
+pub(crate) fn run<'a>(
+    program: &str,
+    arguments: impl IntoIterator<Item = &'a str>,
+    folder: &Path,
+) -> Result<(), Error> {
+    let status = command(program, arguments, folder).status();
+    let status = status.map_err(|source| Error::Start {
+        program: program.to_owned(),
+        source,
+    })?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Program {
+            program: program.to_owned(),
+            code: status.code(),
+        })
+    }
+}
+
+/// Runs a program in a folder, and gives what it prints.
+pub(crate) fn output<'a>(
+    program: &str,
+    arguments: impl IntoIterator<Item = &'a str>,
+    folder: &Path,
+) -> Result<Vec<u8>, Error> {
+    let output = command(program, arguments, folder)
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.map_err(|source| Error::Start {
+        program: program.to_owned(),
+        source,
+    })?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(Error::Program {
+            program: program.to_owned(),
+            code: output.status.code(),
+        })
+    }
+}
+
+fn command<'a>(
+    program: &str,
+    arguments: impl IntoIterator<Item = &'a str>,
+    folder: &Path,
+) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder);
+    command
+}
