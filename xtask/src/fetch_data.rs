@@ -1,6 +1,7 @@
 //! `cargo xtask fetch-data`: data sets by name.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ pub(crate) struct FetchData {
     names: Vec<String>,
     /// Take them from a mirror: a folder, or the address of one (https://, file://)
     #[arg(long, value_name = "DIR|URL", conflicts_with = "list")]
-    from: Option<String>,
+    from: Option<OsString>,
     /// Say what there is and what of it is here, by the sizes of files
     #[arg(long)]
     list: bool,

@@ -15,6 +15,7 @@
 //! ```
 
 use std::{
+    ffi::OsStr,
     fmt, fs, io,
     io::Read,
     path::{Path, PathBuf},
@@ -72,6 +73,16 @@ impl FromStr for Source {
             return Ok(Self::Address(text.to_owned()));
         }
         Ok(Self::Folder(text.into()))
+    }
+}
+
+impl TryFrom<&OsStr> for Source {
+    type Error = Error;
+
+    /// As from a text; what is no text is a folder.
+    fn try_from(text: &OsStr) -> Result<Self, Error> {
+        text.to_str()
+            .map_or_else(|| Ok(Self::Folder(text.into())), str::parse)
     }
 }
 

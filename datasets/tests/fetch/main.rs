@@ -14,7 +14,9 @@ use nearfar_catalogue::{
     status, verify,
 };
 
+mod names;
 mod server;
+mod tls;
 
 use server::{Reply, Request, Server, honest};
 
