@@ -54,7 +54,7 @@ impl FetchData {
         let source = self
             .from
             .as_deref()
-            .map_or(Ok(Source::Upstream), str::parse)?;
+            .map_or(Ok(Source::Upstream), Source::try_from)?;
         let (mut failed, mut worst) = (Vec::new(), 0);
         for set in sets {
             match fetch::fetch(
