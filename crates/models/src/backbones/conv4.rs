@@ -1,0 +1,192 @@
+//! The four-block network of few-shot learning.
+
+use candle_core::Result;
+use nearfar_core::{Error, Input, Mode};
+use serde::{Deserialize, Serialize};
+
+use crate::input_shape::size;
+use crate::layers::{self, ConvBlock, ConvSettings, Normalization, Statistics};
+use crate::tower::{Backbone, Features, Head, Pooling, Tower};
+use crate::{InputShape, Params};
+
+/// Four blocks of convolution, batch normalization, ReLU and pooling: the usual network for Omniglot and miniImageNet.
+///
+/// ```text
+/// image ─▶ 4 × [conv 3×3, channels ─▶ batch norm ─▶ ReLU ─▶ max 2×2] ─▶ flatten ─▶ linear, if the width differs
+/// ```
+///
+/// Reads images of any number of channels, of at least 16 × 16 (2 to the power of `blocks`). 28 × 28 become 1 × 1 × 64,
+/// which is the default width, so there is no linear layer; 84 × 84 become 5 × 5 × 64 = 1600. Convolutions have no
+/// bias, which the normalization would take away again.
+///
+/// Names: `blocks.0.conv.weight`, `blocks.0.norm.weight`, `blocks.0.norm.bias`, `blocks.0.norm.running_mean`,
+/// `blocks.0.norm.running_var`, … and `head.weight`, `head.bias` of the linear layer.
+///
+/// Source: Vinyals et al., "Matching Networks for One Shot Learning", NeurIPS 2016, <https://arxiv.org/abs/1606.04080>,
+/// section 4.1; Snell et al., "Prototypical Networks for Few-shot Learning", 2017, <https://arxiv.org/abs/1703.05175>.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conv4 {
+    /// Numbers in an embedding.
+    pub width: usize,
+    /// Channels of each block.
+    pub channels: usize,
+    /// Number of blocks: four in the papers, fewer for images of under 16 pixels.
+    pub blocks: usize,
+    /// By which statistics the normalizations go in training: `"batch"` or `"frozen"`.
+    pub statistics: Statistics,
+    /// Whether embeddings have length 1.
+    pub normalize: bool,
+}
+
+impl Default for Conv4 {
+    /// As in the papers, but for unit rows.
+    fn default() -> Self {
+        Self {
+            width: 64,
+            channels: 64,
+            blocks: 4,
+            statistics: Statistics::Batch,
+            normalize: true,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Network {
+    blocks: Vec<ConvBlock>,
+}
+
+impl Conv4 {
+    /// A tower of these settings whose parameters are made in `params`.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for data that are no images or too small, and sizes out of range.
+    pub fn build(&self, input: &InputShape, params: &Params) -> Result<Tower> {
+        let &InputShape::Image {
+            channels,
+            height,
+            width,
+        } = input
+        else {
+            return Err(input.refused("conv4", "images"));
+        };
+        size("conv4", "blocks", self.blocks)?;
+        size("conv4", "channels", self.channels)?;
+        let embedding = size("conv4", "width", self.width)?;
+        let block = ConvSettings {
+            kernel: 3,
+            padding: 1,
+            norm: Some(Normalization {
+                statistics: self.statistics,
+                ..Normalization::default()
+            }),
+            relu: true,
+            pool: 2,
+        };
+        // Padding keeps the size, so that only pooling makes an image smaller.
+        let halved =
+            |pixels: usize| (0..self.blocks).try_fold(pixels, |pixels, _| block.output(pixels));
+        let (Some(rows), Some(columns)) = (halved(height), halved(width)) else {
+            let possible = height.min(width).checked_ilog2().unwrap_or(0);
+            let advice = match possible {
+                0 => "take `mlp`".to_owned(),
+                _ => format!("resize them, set `blocks` to {possible} or fewer, or take `mlp`"),
+            };
+            return Err(Error::Settings(format!(
+                "conv4: images of {height} × {width} are too small for {} poolings by 2; {advice}",
+                self.blocks
+            ))
+            .into());
+        };
+        let flat = rows.saturating_mul(columns).saturating_mul(self.channels);
+        let flat = size("conv4", "height × width × channels", flat)?;
+        let places = params.at("blocks");
+        let blocks = (0..self.blocks)
+            .map(|index| {
+                let inputs = if index == 0 { channels } else { self.channels };
+                ConvBlock::new(&places.at(index), inputs, self.channels, block)
+            })
+            .collect::<Result<_>>()?;
+        let head = Head {
+            pooling: Pooling::Keep,
+            projection: layers::Linear::fitting(&params.at("head"), flat, embedding)?,
+            normalize: self.normalize,
+        };
+        let network = Box::new(Network { blocks });
+        Ok(Tower::new(
+            "conv4",
+            input.clone(),
+            network,
+            head,
+            embedding,
+            params,
+        ))
+    }
+}
+
+impl Backbone for Network {
+    fn features(&self, input: &Input, mode: &mut Mode<'_>) -> Result<Features> {
+        let image = input.dense("conv4")?.clone();
+        let maps = self
+            .blocks
+            .iter()
+            .try_fold(image, |x, block| block.forward(&x, mode))?;
+        Ok(Features::Maps(maps))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use nearfar_core::{Encoder, Seed};
+
+    fn build(settings: &Conv4, pixels: usize) -> Result<Tower> {
+        let params = Params::new(Seed(1), DType::F32, &Device::Cpu)?;
+        let input = InputShape::Image {
+            channels: 1,
+            height: pixels,
+            width: pixels,
+        };
+        settings.build(&input, &params)
+    }
+
+    fn count(tower: &Tower) -> usize {
+        tower
+            .parameters()
+            .iter()
+            .filter(|it| it.trained)
+            .map(|it| it.var.elem_count())
+            .sum()
+    }
+
+    #[test]
+    fn there_is_a_linear_layer_only_where_the_width_differs() -> Result<()> {
+        let convolutions = 64 * 9 + 3 * 64 * 64 * 9 + 4 * 2 * 64;
+        assert_eq!(count(&build(&Conv4::default(), 28)?), convolutions);
+        let projected = build(&Conv4::default(), 84)?;
+        assert_eq!(count(&projected), convolutions + 1600 * 64 + 64);
+        assert_eq!(projected.width(), 64);
+        Ok(())
+    }
+
+    #[test]
+    fn images_that_pooling_would_use_up_are_refused() -> Result<()> {
+        let error = build(&Conv4::default(), 8)
+            .expect_err("too small")
+            .to_string();
+        assert_eq!(
+            error,
+            "conv4: images of 8 × 8 are too small for 4 poolings by 2; resize them, set `blocks` to 3 or fewer, or \
+             take `mlp`"
+        );
+        let fewer = Conv4 {
+            blocks: 3,
+            ..Conv4::default()
+        };
+        assert_eq!(build(&fewer, 8)?.width(), 64);
+        assert!(build(&Conv4::default(), 0).is_err() && build(&Conv4::default(), 1).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! Networks and their settings: one file each, to be read from top to bottom.
+//!
+//! A model is its settings; [`ModelConfig`](crate::ModelConfig) lists them all. Each has a `build` that makes its
+//! parameters and gives a [`Tower`](crate::Tower).
+
+mod conv4;
+mod linear;
+mod lstm;
+mod mlp;
+mod mnist_twin;
+
+pub use conv4::Conv4;
+pub use linear::Linear;
+pub use lstm::{Lstm, Words};
+pub use mlp::Mlp;
+pub use mnist_twin::MnistTwin;

@@ -1,0 +1,107 @@
+//! How a tensor starts.
+
+use nearfar_core::Rng;
+
+/// How the numbers of a tensor are drawn before training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All the same.
+    Constant(f64),
+    /// Uniform in `[low, high)`.
+    Uniform {
+        /// Smallest number.
+        low: f64,
+        /// No number reaches it.
+        high: f64,
+    },
+    /// Normal.
+    Normal {
+        /// Its mean.
+        mean: f64,
+        /// Its standard deviation.
+        deviation: f64,
+    },
+    /// Four gates of one size in the order input, forget, cell, output: uniform in `[−bound, bound)`, but for the
+    /// forget gate, which starts at a constant.
+    Gates {
+        /// Of the other three gates.
+        bound: f64,
+        /// What the forget gate starts at; a large number lets a network remember long before it has learned to.
+        forget: f64,
+    },
+}
+
+impl Init {
+    /// Uniform in `±1/√fan_in`: what torch draws for the weights and biases of `Linear` and `Conv2d` (its
+    /// `kaiming_uniform_` with `a = √5`) and, with the hidden size for `fan_in`, of `LSTM`.
+    ///
+    /// `fan_in` is the number of inputs that one output sums over; 0 counts as 1.
+    pub fn fan_in(fan_in: usize) -> Self {
+        let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
+        Self::Uniform {
+            low: -bound,
+            high: bound,
+        }
+    }
+
+    /// `count` numbers, in the order in which they lie in the tensor.
+    pub(crate) fn draw(self, count: usize, rng: &mut Rng) -> Vec<f64> {
+        match self {
+            Self::Constant(value) => vec![value; count],
+            Self::Uniform { low, high } => {
+                (0..count).map(|_| rng.uniform_between(low, high)).collect()
+            }
+            Self::Normal { mean, deviation } => (0..count)
+                .map(|_| mean + deviation * rng.normal())
+                .collect(),
+            Self::Gates { bound, forget } => {
+                let gate = (count / 4).max(1);
+                // The forget gate takes its draws too, so that its constant does not move what follows.
+                let mut values = Self::Uniform {
+                    low: -bound,
+                    high: bound,
+                }
+                .draw(count, rng);
+                values
+                    .iter_mut()
+                    .skip(gate)
+                    .take(gate)
+                    .for_each(|value| *value = forget);
+                values
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearfar_core::{Purpose, Seed};
+
+    #[test]
+    fn each_kind_keeps_its_bounds() {
+        let mut rng = Seed(1).rng(Purpose::Init, 0);
+        assert_eq!(Init::Constant(2.0).draw(3, &mut rng), [2.0; 3]);
+        let drawn = Init::fan_in(4).draw(1000, &mut rng);
+        assert!(drawn.iter().all(|x| (-0.5..0.5).contains(x)));
+        assert!(drawn.iter().any(|&x| x < -0.45) && drawn.iter().any(|&x| x > 0.45));
+        let normal = Init::Normal {
+            mean: 3.0,
+            deviation: 0.1,
+        }
+        .draw(1000, &mut rng);
+        assert!((normal.iter().sum::<f64>() / 1000.0 - 3.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn the_forget_gate_is_the_second_quarter() {
+        let draw = |forget| {
+            let mut rng = Seed(1).rng(Purpose::Init, 0);
+            Init::Gates { bound: 0.5, forget }.draw(8, &mut rng)
+        };
+        let (drawn, other) = (draw(2.5), draw(1.0));
+        assert_eq!(drawn[2..4], [2.5; 2]);
+        assert!(drawn[..2].iter().chain(&drawn[4..]).all(|x| x.abs() < 0.5));
+        assert_eq!(drawn[4..], other[4..]);
+    }
+}

@@ -1,0 +1,75 @@
+//! Dropout.
+
+use candle_core::{DType, Device, Result, Tensor};
+use nearfar_core::{Error, Fraction, Mode};
+
+/// In training, sets each number to 0 with probability `rate` and divides the others by `1 − rate`; else gives `x`.
+///
+/// The numbers are drawn in row-major order from the mode's stream, so that a pass can be repeated exactly.
+///
+/// # Errors
+/// [`Error::Settings`] for a rate of 1, which leaves nothing.
+pub fn dropout(x: &Tensor, rate: Fraction, mode: &mut Mode<'_>) -> Result<Tensor> {
+    let rate = self::rate("dropout", rate)?.get();
+    let Mode::Train(rng) = mode else {
+        return Ok(x.clone());
+    };
+    if rate == 0.0 {
+        return Ok(x.clone());
+    }
+    let kept = 1.0 / (1.0 - rate);
+    let mut draw = || if rng.chance(rate) { 0.0 } else { kept };
+    let factors = match x.dtype() {
+        DType::F64 => {
+            let factors: Vec<f64> = (0..x.elem_count()).map(|_| draw()).collect();
+            Tensor::from_vec(factors, x.shape(), &Device::Cpu)?
+        }
+        dtype => {
+            let factors: Vec<f32> = (0..x.elem_count()).map(|_| draw() as f32).collect();
+            Tensor::from_vec(factors, x.shape(), &Device::Cpu)?.to_dtype(dtype)?
+        }
+    };
+    x * factors.to_device(x.device())?
+}
+
+/// A rate that leaves something.
+pub(crate) fn rate(place: &str, rate: Fraction) -> Result<Fraction> {
+    if rate.get() >= 1.0 {
+        Err(Error::Settings(format!(
+            "{place}: a dropout of 1 drops everything; it must be less than 1"
+        )))?;
+    }
+    Ok(rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearfar_core::{Purpose, Seed};
+
+    #[test]
+    fn the_expected_value_stays_and_a_stream_repeats() -> Result<()> {
+        let x = Tensor::ones((100, 100), DType::F32, &Device::Cpu)?;
+        let pass = |step| -> Result<Vec<f32>> {
+            let mut rng = Seed(1).rng(Purpose::Dropout, step);
+            let y = dropout(&x, Fraction::literal(0.25), &mut Mode::Train(&mut rng))?;
+            y.flatten_all()?.to_vec1()
+        };
+        let y = pass(0)?;
+        assert!(y.iter().all(|&y| y == 0.0 || (y - 4.0 / 3.0).abs() < 1e-6));
+        let mean = y.iter().sum::<f32>() / 1e4;
+        assert!((mean - 1.0).abs() < 0.025, "{mean}"); // Four standard errors.
+        assert_eq!(y, pass(0)?);
+        assert_ne!(y, pass(1)?);
+        Ok(())
+    }
+
+    #[test]
+    fn outside_of_training_nothing_is_dropped() -> Result<()> {
+        let x = Tensor::ones(4, DType::F32, &Device::Cpu)?;
+        let y = dropout(&x, Fraction::literal(0.5), &mut Mode::Eval)?;
+        assert_eq!(y.to_vec1::<f32>()?, [1.0; 4]);
+        assert!(dropout(&x, Fraction::literal(1.0), &mut Mode::Eval).is_err());
+        Ok(())
+    }
+}
