@@ -198,6 +198,9 @@ fn cases() -> Vec<Case> {
         case(2, 130, 20, (3, 4), 3, block(1, batch, true, 2)),
         case(33, 4, 6, (5, 5), 3, block(1, batch, true, 2)),
         case(2, 1, 3, (13, 14), 11, block(5, fixed, false, 4)),
+        // Two images without padding, whose gradients are scattered, one cut out of a border.
+        case(2, 5, 7, (6, 5), 4, block(1, batch, true, 1)),
+        case(1, 24, 40, (9, 7), 5, block(1, None, true, 2)),
         // A kernel row at a time: the panel is larger than the cache.
         case(1, 256, 10, (4, 4), 3, block(1, batch, true, 1)),
         case(2, 6, 16, (4, 6), 2, block(1, None, false, 1)),
@@ -314,7 +317,7 @@ fn the_gradients_of_the_reference_are_those_of_finite_differences() -> Result<()
             }
             starts.push((variable, variable.as_tensor().copy()?, direction));
         }
-        let mut at = |step: f64| -> Result<f64> {
+        let at = |step: f64| -> Result<f64> {
             for (variable, start, direction) in &starts {
                 variable.set(&(start + (direction * step)?)?)?;
             }

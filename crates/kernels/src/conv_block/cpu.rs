@@ -447,8 +447,7 @@ impl Operation {
                 let mut image = needed(self.for_parameters, conv.image_len());
                 let mut gathered = needed(self.for_parameters, conv.gathered_len());
                 let mut weights = needed(self.for_parameters, numbers);
-                let pixels_of_input = conv.size.0 * conv.size.1 * conv.input_width();
-                let mut input = needed(self.for_input, pixels_of_input);
+                let mut input = needed(self.for_input, conv.input_len());
                 let (mut pixels, mut bordered) = (lease(pooled_len), lease(bordered_len));
                 weights.fill(0.0);
                 bordered.fill(0.0);
@@ -487,7 +486,7 @@ impl Operation {
                             reversed,
                             out: &mut input,
                         });
-                        to_planes(&input, conv.input_width(), planes);
+                        conv.input_to_planes(&input, planes);
                     }
                 }
                 weights

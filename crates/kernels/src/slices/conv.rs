@@ -87,7 +87,31 @@ impl Conv {
 
     /// Zeros that [`input_gradient`](Self::input_gradient) needs around the gradient of the output.
     pub(crate) fn gradient_border(&self) -> usize {
-        self.kernel - 1 - self.padding
+        if self.scatters() {
+            0
+        } else {
+            self.reversed().padding
+        }
+    }
+
+    /// Numbers that [`input_gradient`](Self::input_gradient) writes.
+    pub(crate) fn input_len(&self) -> usize {
+        if self.scatters() {
+            self.image_len() + LANES
+        } else {
+            self.reversed().pixels() * self.reversed().width()
+        }
+    }
+
+    /// Whether the gradient of the input is added up where the kernel reads the image, instead of
+    /// being a convolution of its own, which would multiply too many of the zeros around the output.
+    fn scatters(&self) -> bool {
+        4 * self.size.0 * self.size.1 > 5 * self.pixels()
+    }
+
+    /// Panels that a row of the kernel takes when the gradient of the input is scattered.
+    fn row_panels(&self) -> usize {
+        (self.kernel * self.channels).div_ceil(PANEL)
     }
 
     fn bordered_columns(&self) -> usize {
@@ -105,13 +129,8 @@ impl Conv {
             outputs: self.channels,
             size: self.convolved(),
             kernel: self.kernel,
-            padding: self.gradient_border(),
+            padding: self.kernel - 1 - self.padding,
         }
-    }
-
-    /// Values of a pixel of the input's gradient: its channels, padded to whole vectors.
-    pub(crate) fn input_width(&self) -> usize {
-        self.reversed().width()
     }
 
     /// Packs weights `(o, c, k, k)` for [`forward`](Self::forward): rows (row, column, channel), columns outputs.
@@ -132,14 +151,29 @@ impl Conv {
         })
     }
 
-    /// Packs weights `(o, c, k, k)` for [`input_gradient`](Self::input_gradient): the kernel turned by 180°, rows (row,
-    /// column, output), columns channels.
+    /// Packs weights `(o, c, k, k)` for [`input_gradient`](Self::input_gradient). As a convolution:
+    /// the kernel turned by 180°, rows (row, column, output), columns channels. To be scattered: rows
+    /// outputs, columns (row, column, channel), each row of the kernel padded to whole panels.
     pub(crate) fn pack_reversed(&self, weights: &[f32]) -> Panels {
-        let (taps, width) = (self.kernel * self.kernel, self.width());
-        Panels::pack_with(self.reversed().depth(), self.channels, |p, panel| {
+        let (taps, width, channels) = (self.kernel * self.kernel, self.width(), self.channels);
+        if self.scatters() {
+            let panels = self.row_panels();
+            return Panels::pack_with(width, self.kernel * panels * PANEL, |p, panel| {
+                let (row, first) = (p / panels, p % panels * PANEL);
+                let columns = PANEL.min(self.kernel * channels - first);
+                for (o, values) in panel.iter_mut().enumerate().take(self.outputs) {
+                    for (q, value) in (first..).zip(&mut values[..columns]) {
+                        let (column, c) = (q / channels, q % channels);
+                        let tap = row * self.kernel + column;
+                        *value = weights[(o * channels + c) * taps + tap];
+                    }
+                }
+            });
+        }
+        Panels::pack_with(self.reversed().depth(), channels, |p, panel| {
             for o in 0..self.outputs {
-                for c in 0..PANEL.min(self.channels - p * PANEL) {
-                    let source = &weights[(o * self.channels + p * PANEL + c) * taps..][..taps];
+                for c in 0..PANEL.min(channels - p * PANEL) {
+                    let source = &weights[(o * channels + p * PANEL + c) * taps..][..taps];
                     for (t, &w) in source.iter().rev().enumerate() {
                         panel[t * width + o][c] = w;
                     }
@@ -238,8 +272,8 @@ impl Conv {
         }
     }
 
-    /// The gradient of one input image: pixels of [`input_width`](Self::input_width) values. `gradient` is that of the
-    /// output, within [`gradient_border`](Self::gradient_border) zeros.
+    /// The gradient of one input image, for [`input_to_planes`](Self::input_to_planes). `gradient` is
+    /// that of the output, within [`gradient_border`](Self::gradient_border) zeros.
     #[inline(always)]
     pub(crate) fn input_gradient<S: Simd>(
         &self,
@@ -248,7 +282,66 @@ impl Conv {
         reversed: &Panels,
         out: &mut [f32],
     ) {
-        self.reversed().direct(simd, gradient, reversed, out);
+        if self.scatters() {
+            self.scatter(simd, gradient, reversed, out);
+        } else {
+            self.reversed().direct(simd, gradient, reversed, out);
+        }
+    }
+
+    /// Cuts what [`input_gradient`](Self::input_gradient) wrote into planes of the input's size.
+    pub(crate) fn input_to_planes(&self, input: &[f32], planes: &mut [f32]) {
+        if !self.scatters() {
+            return to_planes(input, self.reversed().width(), planes);
+        }
+        let (rows, columns) = self.size;
+        for (c, plane) in planes.chunks_exact_mut(rows * columns).enumerate() {
+            for (i, line) in plane.chunks_exact_mut(columns).enumerate() {
+                let first = (i + self.padding) * self.bordered_columns() + self.padding;
+                let pixels = input[first * self.channels..].chunks_exact(self.channels);
+                line.iter_mut()
+                    .zip(pixels)
+                    .for_each(|(x, pixel)| *x = pixel[c]);
+            }
+        }
+    }
+
+    /// Adds each output pixel's gradient times the weights where the kernel read the image.
+    #[inline(always)]
+    fn scatter<S: Simd>(&self, simd: S, gradient: &[f32], weights: &Panels, out: &mut [f32]) {
+        let (width, (rows, columns), panels) = (self.width(), self.convolved(), self.row_panels());
+        let (run, length) = (
+            self.kernel * self.channels,
+            self.bordered_columns() * self.channels,
+        );
+        out.fill(0.0);
+        for (k, p) in (0..self.kernel).flat_map(|k| (0..panels).map(move |p| (k, p))) {
+            let panel = weights.panel(k * panels + p);
+            // Beyond the run there are zeros in the panel, which may be added to the next pixel.
+            let panel_width = PANEL.min(run - p * PANEL).next_multiple_of(LANES);
+            for i in 0..rows {
+                for j in (0..columns).step_by(TILE) {
+                    let count = TILE.min(columns - j);
+                    let at = |r: usize| j + r.min(count - 1);
+                    let from = std::array::from_fn(|r| (i * columns + at(r)) * width);
+                    let to = std::array::from_fn(|r| {
+                        (i + k) * length + at(r) * self.channels + p * PANEL
+                    });
+                    let tile = Tile { count, from, to };
+                    let depth = Segments::one(width);
+                    rows_times_panel(
+                        simd,
+                        gradient,
+                        tile,
+                        depth,
+                        panel,
+                        panel_width,
+                        out,
+                        Update::Add,
+                    );
+                }
+            }
+        }
     }
 
     #[inline(always)]
@@ -393,13 +486,20 @@ impl Conv {
     }
 }
 
+/// Pixels that are turned into planes, or back, at once: they stay in the cache, and fill a line of each plane.
+const TURNED: usize = 16;
+
 /// Pixels of `width` values to planes: the first `planes.len() / pixels` values of each.
 pub(crate) fn to_planes(pixels: &[f32], width: usize, planes: &mut [f32]) {
-    for (c, plane) in planes.chunks_exact_mut(pixels.len() / width).enumerate() {
-        plane
-            .iter_mut()
-            .zip(pixels.chunks_exact(width))
-            .for_each(|(x, pixel)| *x = pixel[c]);
+    let count = pixels.len() / width;
+    for (block, pixels) in pixels.chunks(TURNED * width).enumerate() {
+        for (c, plane) in planes.chunks_exact_mut(count).enumerate() {
+            let plane = &mut plane[block * TURNED..][..pixels.len() / width];
+            plane
+                .iter_mut()
+                .zip(pixels.chunks_exact(width))
+                .for_each(|(x, pixel)| *x = pixel[c]);
+        }
     }
 }
 
@@ -407,16 +507,19 @@ pub(crate) fn to_planes(pixels: &[f32], width: usize, planes: &mut [f32]) {
 pub(crate) fn to_pixels(planes: &[f32], width: usize, pixels: &mut [f32]) {
     let count = pixels.len() / width;
     let channels = planes.len() / count;
-    if channels < width {
-        pixels
-            .chunks_exact_mut(width)
-            .for_each(|pixel| pixel[channels..].fill(0.0));
-    }
-    for (c, plane) in planes.chunks_exact(count).enumerate() {
-        pixels
-            .chunks_exact_mut(width)
-            .zip(plane)
-            .for_each(|(pixel, &x)| pixel[c] = x);
+    for (block, pixels) in pixels.chunks_mut(TURNED * width).enumerate() {
+        if channels < width {
+            pixels
+                .chunks_exact_mut(width)
+                .for_each(|pixel| pixel[channels..].fill(0.0));
+        }
+        for (c, plane) in planes.chunks_exact(count).enumerate() {
+            let plane = &plane[block * TURNED..];
+            pixels
+                .chunks_exact_mut(width)
+                .zip(plane)
+                .for_each(|(pixel, &x)| pixel[c] = x);
+        }
     }
 }
 

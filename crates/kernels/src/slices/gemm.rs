@@ -245,7 +245,7 @@ impl WithSimd for Product<'_> {
                     let from =
                         std::array::from_fn(|r| (first + i + r.min(count - 1)) * a.stride + k);
                     let segments = Segments::one(depth);
-                    if width % LANES == 0 {
+                    if width.is_multiple_of(LANES) {
                         let to =
                             std::array::from_fn(|r| (i + r.min(count - 1)) * stride + p * PANEL);
                         let tile = Tile { count, from, to };
@@ -319,7 +319,7 @@ impl WithSimd for TransposedProduct<'_> {
                     jump: 0,
                 };
                 let width = PANEL.min(b.columns - p * PANEL);
-                if width % LANES == 0 {
+                if width.is_multiple_of(LANES) {
                     let c = &mut c[p * PANEL..];
                     columns_times_rows(simd, left, rows, right, width, (depth, 1), c, stride);
                 } else {
@@ -368,7 +368,7 @@ impl Segments {
         Self {
             count: 1,
             len,
-            stride: 0,
+            stride: len,
         }
     }
 }
@@ -451,26 +451,28 @@ fn rows_strip<S: Simd, const R: usize, const V: usize>(
 ) {
     let width = V * S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
-    let mut panel = panel;
-    for segment in 0..segments.count {
-        // One bounds check for each row and segment, none in the inner loop.
-        let mut rows: [&[f32]; R] = [&[]; R];
+    // One bounds check for each row here, and one for all of them in the loop.
+    let span = (segments.count - 1) * segments.stride + segments.len;
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for r in 0..R {
+        rows[r] = &a[tile.from[r]..][..span];
+    }
+    // One loop over all segments: of two nested ones the compiler keeps too much for both and spills, at half the speed.
+    let (mut at, mut left) = (0, segments.len);
+    for b in panel {
+        let b = load::<S, V>(simd, &b[column..column + width]);
         for r in 0..R {
-            rows[r] = &a[tile.from[r] + segment * segments.stride..][..segments.len];
-        }
-        let (here, rest) = panel.split_at(segments.len);
-        panel = rest;
-        for k in 0..segments.len {
-            let b = load::<S, V>(simd, &here[k][column..column + width]);
-            for r in 0..R {
-                let x = simd.splat_f32s(rows[r][k]);
-                for v in 0..V {
-                    sums[r][v] = multiply_add(simd, x, b[v], sums[r][v]);
-                }
+            let x = simd.splat_f32s(rows[r][at]);
+            for v in 0..V {
+                sums[r][v] = multiply_add(simd, x, b[v], sums[r][v]);
             }
         }
-        // Without this the compiler sees two nested loops, keeps too much for both and spills: half the speed.
-        sums = std::hint::black_box(sums);
+        at += 1;
+        left -= 1;
+        if left == 0 {
+            at += segments.stride - segments.len;
+            left = segments.len;
+        }
     }
     for r in 0..R {
         let out = &mut S::as_mut_simd_f32s(&mut c[tile.to[r] + column..][..width]).0[..V];
@@ -596,7 +598,10 @@ fn columns_strip<S: Simd, const R: usize, const V: usize>(
 fn load<S: Simd, const V: usize>(simd: S, values: &[f32]) -> [S::f32s; V] {
     let vectors = &S::as_simd_f32s(values).0[..V];
     let mut loaded = [simd.splat_f32s(0.0); V];
-    loaded.copy_from_slice(vectors);
+    // Not `copy_from_slice`: that goes through memory.
+    for v in 0..V {
+        loaded[v] = vectors[v];
+    }
     loaded
 }
 

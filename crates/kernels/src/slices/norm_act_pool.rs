@@ -1,12 +1,12 @@
 //! Normalization, activation and max-pooling of one image with channels last, in one pass each way.
 //!
-//! Plain loops over sixteen channels: numbers and bytes mix here, which `Simd` cannot express, and the compiler
-//! vectorizes them under the instruction set they are inlined into.
+//! Where the sums are plain loops over a block of channels, the compiler vectorizes them under the
+//! instruction set that they are inlined into.
 
 use pulp::{Simd, WithSimd};
 
-use super::fma;
 use super::gemm::{LANES, PANEL};
+use super::{fma, multiply_add};
 
 /// Where the largest value of a window was, for a window whose gradient ends here: not above 0 under `relu`.
 pub(crate) const DEAD: u8 = u8::MAX;
@@ -58,11 +58,11 @@ impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         match self.windows.pool {
-            1 => self.pool::<S, 1>(),
-            2 => self.pool::<S, 2>(),
-            _ => self.pool::<S, 0>(),
+            1 => self.pool::<S, 1>(simd),
+            2 => self.pool::<S, 2>(simd),
+            _ => self.pool::<S, 0>(simd),
         }
     }
 }
@@ -70,7 +70,7 @@ impl WithSimd for Forward<'_> {
 impl Forward<'_> {
     /// `K` is the side of a window, or 0 where it is not known at compile time.
     #[inline(always)]
-    fn pool<S: Simd, const K: usize>(self) {
+    fn pool<S: Simd, const K: usize>(self, simd: S) {
         let Windows {
             size,
             pooled,
@@ -82,50 +82,41 @@ impl Forward<'_> {
         if let Some(record) = self.record {
             (places, values) = (record.places, record.values);
         }
-        for (window, out) in self
-            .out
-            .chunks_exact_mut(width)
-            .take(pooled.0 * pooled.1)
-            .enumerate()
-        {
+        let (zero, dead) = (simd.splat_f32s(0.0), simd.splat_u32s(u32::from(DEAD)));
+        let outs = self.out.chunks_exact_mut(width);
+        for (window, out) in outs.take(pooled.0 * pooled.1).enumerate() {
             let (i, j) = (window / pooled.1, window % pooled.1);
             let first = (i * pool * size.1 + j * pool) * width;
-            for c in (0..width).step_by(LANES) {
-                let (center, factor, shift) = (
-                    lanes(&self.affine.center, c),
-                    lanes(&self.affine.factor, c),
-                    lanes(&self.affine.shift, c),
-                );
-                let (mut best, mut place, mut value) =
-                    ([0f32; LANES], [0u32; LANES], [0f32; LANES]);
-                for t in 0..pool * pool {
+            for c in (0..width).step_by(S::F32_LANES) {
+                let center = vector(simd, &self.affine.center, c);
+                let factor = vector(simd, &self.affine.factor, c);
+                let shift = vector(simd, &self.affine.shift, c);
+                let affine = |raw| multiply_add(simd, simd.sub_f32s(raw, center), factor, shift);
+                let mut value = vector(simd, self.convolved, first + c);
+                let mut best = affine(value);
+                let mut place = simd.splat_u32s(0);
+                for t in 1..pool * pool {
                     let at = first + ((t / pool) * size.1 + t % pool) * width;
-                    let raw = lanes(self.convolved, at + c);
-                    for l in 0..LANES {
-                        let x = fma::<S>(raw[l] - center[l], factor[l], shift[l]);
-                        // NaN is larger than everything, as in torch.
-                        let larger = (t == 0) | (x > best[l]) | (x.is_nan());
-                        best[l] = if larger { x } else { best[l] };
-                        place[l] = if larger { t as u32 } else { place[l] };
-                        value[l] = if larger { raw[l] } else { value[l] };
-                    }
+                    let raw = vector(simd, self.convolved, at + c);
+                    let x = affine(raw);
+                    // NaN is larger than everything, as in torch.
+                    let nan = simd.not_m32s(simd.equal_f32s(x, x));
+                    let larger = simd.or_m32s(simd.greater_than_f32s(x, best), nan);
+                    best = simd.select_f32s(larger, x, best);
+                    value = simd.select_f32s(larger, raw, value);
+                    place = simd.select_u32s(larger, simd.splat_u32s(t as u32), place);
                 }
                 if self.relu {
-                    for l in 0..LANES {
-                        let dead = best[l] <= 0.0;
-                        best[l] = if dead { 0.0 } else { best[l] };
-                        place[l] = if dead { u32::from(DEAD) } else { place[l] };
-                    }
+                    let down = simd.less_than_or_equal_f32s(best, zero);
+                    best = simd.select_f32s(down, zero, best);
+                    place = simd.select_u32s(down, dead, place);
                 }
-                out[c..c + LANES].copy_from_slice(&best);
+                set_vector(simd, out, c, best);
                 if !places.is_empty() {
-                    let places: &mut [u8; LANES] = block_mut(places, window * width + c);
-                    for l in 0..LANES {
-                        places[l] = place[l] as u8;
-                    }
+                    set_bytes(simd, places, window * width + c, place);
                 }
                 if !values.is_empty() {
-                    values[window * width + c..][..LANES].copy_from_slice(&value);
+                    set_vector(simd, values, window * width + c, value);
                 }
             }
         }
@@ -291,14 +282,14 @@ impl WithSimd for Backward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         match (self.windows.pool, self.convolved.is_empty()) {
-            (1, true) => self.unpool::<S, 1, false>(),
-            (1, false) => self.unpool::<S, 1, true>(),
-            (2, true) => self.unpool::<S, 2, false>(),
-            (2, false) => self.unpool::<S, 2, true>(),
-            (_, true) => self.unpool::<S, 0, false>(),
-            (_, false) => self.unpool::<S, 0, true>(),
+            (1, true) => self.unpool::<S, 1, false>(simd),
+            (1, false) => self.unpool::<S, 1, true>(simd),
+            (2, true) => self.unpool::<S, 2, false>(simd),
+            (2, false) => self.unpool::<S, 2, true>(simd),
+            (_, true) => self.unpool::<S, 0, false>(simd),
+            (_, false) => self.unpool::<S, 0, true>(simd),
         }
     }
 }
@@ -306,7 +297,7 @@ impl WithSimd for Backward<'_> {
 impl Backward<'_> {
     /// `K` is the side of a window, or 0 where it is not known at compile time.
     #[inline(always)]
-    fn unpool<S: Simd, const K: usize, const BATCH: bool>(self) {
+    fn unpool<S: Simd, const K: usize, const BATCH: bool>(self, simd: S) {
         let Windows {
             size,
             pooled,
@@ -316,24 +307,23 @@ impl Backward<'_> {
         let pool = if K == 0 { pool } else { K };
         let line = size.1 + 2 * self.border;
         let place = |i: usize, j: usize| ((i + self.border) * line + j + self.border) * width;
+        let zero = simd.splat_f32s(0.0);
         for window in 0..pooled.0 * pooled.1 {
             let (i, j) = (window / pooled.1 * pool, window % pooled.1 * pool);
-            for c in (0..width).step_by(LANES) {
-                let factor = lanes(&self.spread.factor, c);
-                let gradient = lanes(self.gradient, window * width + c);
-                let places: &[u8; LANES] = block(self.places, window * width + c);
-                let mut scaled = [0f32; LANES];
-                for l in 0..LANES {
-                    scaled[l] = gradient[l] * factor[l];
-                }
+            for c in (0..width).step_by(S::F32_LANES) {
+                let base = Base::<S>::new(simd, self.spread, c);
+                let gradient = vector(simd, self.gradient, window * width + c);
+                let scaled = simd.mul_f32s(gradient, vector(simd, &self.spread.factor, c));
+                let places = bytes(simd, self.places, window * width + c);
                 for t in 0..pool * pool {
                     let (i, j) = (i + t / pool, j + t % pool);
-                    let base = self.base::<S, BATCH>((i * size.1 + j) * width, c);
-                    let out: &mut [f32; LANES] = block_mut(self.out, place(i, j) + c);
-                    for l in 0..LANES {
-                        let more = if places[l] == t as u8 { scaled[l] } else { 0.0 };
-                        out[l] = base[l] + more;
+                    let here = simd.equal_u32s(places, simd.splat_u32s(t as u32));
+                    let mut x = simd.select_f32s(here, scaled, zero);
+                    if BATCH {
+                        let raw = vector(simd, self.convolved, (i * size.1 + j) * width + c);
+                        x = simd.add_f32s(base.at(simd, raw), x);
                     }
+                    set_vector(simd, self.out, place(i, j) + c, x);
                 }
             }
         }
@@ -345,49 +335,85 @@ impl Backward<'_> {
                 0
             };
             for j in from..size.1 {
-                for c in (0..width).step_by(LANES) {
-                    let base = self.base::<S, BATCH>((i * size.1 + j) * width, c);
-                    *block_mut(self.out, place(i, j) + c) = base;
+                for c in (0..width).step_by(S::F32_LANES) {
+                    let x = if BATCH {
+                        let raw = vector(simd, self.convolved, (i * size.1 + j) * width + c);
+                        Base::<S>::new(simd, self.spread, c).at(simd, raw)
+                    } else {
+                        zero
+                    };
+                    set_vector(simd, self.out, place(i, j) + c, x);
                 }
             }
         }
     }
+}
+
+/// The part of the gradient that comes through the statistics.
+struct Base<S: Simd> {
+    center: S::f32s,
+    slope: S::f32s,
+    offset: S::f32s,
+}
+
+impl<S: Simd> Base<S> {
+    #[inline(always)]
+    fn new(simd: S, spread: &Spread, c: usize) -> Self {
+        Self {
+            center: vector(simd, &spread.center, c),
+            slope: vector(simd, &spread.slope, c),
+            offset: vector(simd, &spread.offset, c),
+        }
+    }
 
     #[inline(always)]
-    fn base<S: Simd, const BATCH: bool>(&self, at: usize, c: usize) -> [f32; LANES] {
-        let mut base = [0f32; LANES];
-        if BATCH {
-            let Spread {
-                center,
-                slope,
-                offset,
-                ..
-            } = self.spread;
-            let (center, slope, offset) = (lanes(center, c), lanes(slope, c), lanes(offset, c));
-            let x = lanes(self.convolved, at + c);
-            for l in 0..LANES {
-                base[l] = fma::<S>(x[l] - center[l], slope[l], offset[l]);
-            }
-        }
-        base
+    fn at(&self, simd: S, raw: S::f32s) -> S::f32s {
+        multiply_add(
+            simd,
+            simd.sub_f32s(raw, self.center),
+            self.slope,
+            self.offset,
+        )
     }
 }
 
 #[inline(always)]
-fn lanes(values: &[f32], at: usize) -> &[f32; LANES] {
-    block(values, at)
+fn vector<S: Simd>(_: S, values: &[f32], at: usize) -> S::f32s {
+    S::as_simd_f32s(&values[at..][..S::F32_LANES]).0[0]
+}
+
+#[inline(always)]
+fn set_vector<S: Simd>(_: S, values: &mut [f32], at: usize, vector: S::f32s) {
+    S::as_mut_simd_f32s(&mut values[at..][..S::F32_LANES]).0[0] = vector;
+}
+
+/// Bytes as numbers of 32 bits.
+#[inline(always)]
+fn bytes<S: Simd>(_: S, bytes: &[u8], at: usize) -> S::u32s {
+    let mut wide = [0u32; LANES];
+    let wide = &mut wide[..S::U32_LANES];
+    let bytes = &bytes[at..][..S::U32_LANES];
+    wide.iter_mut()
+        .zip(bytes)
+        .for_each(|(wide, &byte)| *wide = u32::from(byte));
+    S::as_simd_u32s(wide).0[0]
+}
+
+#[inline(always)]
+fn set_bytes<S: Simd>(_: S, bytes: &mut [u8], at: usize, vector: S::u32s) {
+    let mut wide = [0u32; LANES];
+    let wide = &mut wide[..S::U32_LANES];
+    S::as_mut_simd_u32s(wide).0[0] = vector;
+    let bytes = &mut bytes[at..][..S::U32_LANES];
+    bytes
+        .iter_mut()
+        .zip(wide)
+        .for_each(|(byte, wide)| *byte = *wide as u8);
 }
 
 #[inline(always)]
 fn block<T, const N: usize>(values: &[T], at: usize) -> &[T; N] {
     values[at..]
         .first_chunk()
-        .expect("rows are whole blocks of channels")
-}
-
-#[inline(always)]
-fn block_mut<T, const N: usize>(values: &mut [T], at: usize) -> &mut [T; N] {
-    values[at..]
-        .first_chunk_mut()
         .expect("rows are whole blocks of channels")
 }
