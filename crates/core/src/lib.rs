@@ -19,6 +19,7 @@ mod encoder;
 mod state;
 mod table;
 
+mod docs;
 mod error;
 mod num;
 mod rng;
@@ -29,6 +30,7 @@ pub use comparison::{Comparison, Kind, Relation};
 pub use distance::{
     Axioms, Distance, Form, Gram, NegativeDistance, NegativeSimilarity, Similarity,
 };
+pub use docs::doc_of;
 pub use embeddings::Embeddings;
 pub use encoder::{Encoded, Encoder, Input, Mode, PairScorer, Parameter};
 pub use error::Error;
