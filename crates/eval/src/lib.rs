@@ -1,1 +1,44 @@
-//! How good an embedding is: exact blocked search, retrieval, verification, clustering and projection.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+// In reading order: what is near, how good that is, what else embeddings say, what is shown.
+mod exact;
+mod search;
+
+mod clustering;
+mod correlation;
+mod retrieval;
+mod verification;
+
+mod evaluate;
+mod interval;
+mod score;
+
+mod algebra;
+mod linear;
+
+mod files;
+mod report;
+
+mod error;
+
+pub use clustering::{Agreement, Clusters, KMeans, k_means};
+pub use correlation::{kendall, mean_squared_error, mid_ranks, pearson, spearman};
+pub use error::{Error, Result};
+pub use evaluate::{Evaluation, Settings, Subject, evaluate};
+pub use files::{FORMAT, Origin, read_embeddings, write_embeddings};
+pub use interval::Interval;
+pub use linear::{LinearMap, Projection, linear_baseline, plane};
+pub use report::{
+    Chart, Curve, DistanceHistogram, Hit, Item, Picture, RecallCurve, Report, Retrieved, RocCurve,
+    Scatter, ScoreRow, ScoreTable, draw,
+};
+pub use retrieval::{
+    PerQuery, knn_accuracy, knn_classes, map_at_r, mean_average_precision, mean_reciprocal_rank,
+    precision_at, r_precision, recall_at,
+};
+pub use score::{Family, Score};
+pub use search::{Exclude, Measure, Neighbors, Ranking, Search, search, search_within};
+pub use verification::{
+    DetectionCost, EqualError, PairDistances, Roc, RocPoint, pair_distances, paired_distances,
+};
