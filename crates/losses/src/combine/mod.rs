@@ -1,0 +1,3 @@
+//! Losses made of losses.
+
+pub(crate) mod sum;

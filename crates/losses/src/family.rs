@@ -1,0 +1,136 @@
+//! The five families of losses, as pure formulas.
+//!
+//! A formula knows neither labels nor tuples nor devices: it maps distances, similarities or scores to values. What joins it
+//! to the rest is in [`crate::over`]; a loss that fits no family implements [`nearfar_core::Loss`] itself.
+
+use std::fmt::Debug;
+
+use candle_core::{Result, Tensor};
+use nearfar_core::{Error, Reducer};
+
+use crate::Compares;
+
+/// A loss of pairs, as a function of their distance.
+pub trait PairLoss: Debug + Send + Sync {
+    /// Distances of pairs that belong together, to losses: `(t) → (t)`.
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn positive(&self, distance: &Tensor) -> Result<Tensor>;
+    /// Distances of pairs that do not, to losses: `(t) → (t)`.
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn negative(&self, distance: &Tensor) -> Result<Tensor>;
+    /// How the terms of each of the two parts become one number where nobody says otherwise. The divisor of both is the
+    /// number of all pairs.
+    fn reducer(&self) -> Reducer {
+        Reducer::Mean {}
+    }
+    /// The name of the distance it takes where nobody names one.
+    fn distance(&self) -> &'static str {
+        "euclidean"
+    }
+}
+
+/// A loss of triplets, as a function of their two distances.
+pub trait TripletLoss: Debug + Send + Sync {
+    /// Distances to the positives and to the negatives, to losses: `(t), (t) → (t)`.
+    ///
+    /// # Errors
+    /// When the two are not of one shape.
+    fn triplets(&self, positive: &Tensor, negative: &Tensor) -> Result<Tensor>;
+    /// Whether a negative counts as near as the nearer of anchor and positive sees it (Balntas et al. 2016).
+    fn swaps(&self) -> bool {
+        false
+    }
+    /// How its terms become one number where nobody says otherwise.
+    fn reducer(&self) -> Reducer {
+        Reducer::Mean {}
+    }
+    /// The name of the distance it takes where nobody names one.
+    fn distance(&self) -> &'static str {
+        "euclidean"
+    }
+}
+
+/// A loss of an anchor and all it is compared with, as a function of their similarities.
+pub trait ListLoss: Debug + Send + Sync {
+    /// Similarities and two masks, `(n, m)` each, to values. A mask says how often a pair counts: 0 or 1, or more where a
+    /// miner lists a pair several times.
+    ///
+    /// # Errors
+    /// When the three are not of one shape.
+    fn lists(&self, similarity: &Tensor, positive: &Tensor, negative: &Tensor) -> Result<Weighted>;
+    /// How its terms become one number where nobody says otherwise.
+    fn reducer(&self) -> Reducer {
+        Reducer::Mean {}
+    }
+    /// The name of the similarity it takes where nobody names one.
+    fn similarity(&self) -> &'static str {
+        "cosine"
+    }
+}
+
+/// Values and how often each counts, of one shape: `(n)`, or `(n, m)` for a loss that averages over positive pairs.
+///
+/// Weights are whole numbers. A weight of 0 is an anchor or a pair that is not there, which is not the same as a value of 0.
+#[derive(Clone, Debug)]
+pub struct Weighted {
+    /// `(n)` or `(n, m)`
+    pub values: Tensor,
+    /// Of the same shape; without a gradient.
+    pub weights: Tensor,
+}
+
+/// A loss of a row and the centers of all classes, as a function of their cosines.
+pub trait ClassificationLoss: Debug + Send + Sync {
+    /// Cosines to the class centers, and the mask of 0 and 1 (of u8) of the row's own class, to the logits of a softmax:
+    /// `(n, c), (n, c) → (n, c)`.
+    ///
+    /// # Errors
+    /// When the two are not of one shape.
+    fn logits(&self, cosine: &Tensor, own: &Tensor) -> Result<Tensor>;
+    /// Whether its settings fit together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with those that do not.
+    fn check(&self) -> std::result::Result<(), Error> {
+        Ok(())
+    }
+    /// How its terms, one for each row, become one number where nobody says otherwise.
+    fn reducer(&self) -> Reducer {
+        Reducer::Mean {}
+    }
+}
+
+/// A loss of the score that a pair has and the one that it should have.
+pub trait ScoreLoss: Debug + Send + Sync {
+    /// Scores, larger for closer, and targets, to losses: `(t), (t) → (t)`, or `(1)` where the whole batch is one term.
+    ///
+    /// # Errors
+    /// When the two are not of one shape.
+    fn scores(&self, score: &Tensor, target: &Tensor) -> Result<Tensor>;
+    /// The target that a score stands for, in the unit of the targets: what is compared with them after training.
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn estimate(&self, score: &Tensor) -> Result<Tensor> {
+        Ok(score.clone())
+    }
+    /// Whether its settings fit together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with those that do not.
+    fn check(&self) -> std::result::Result<(), Error> {
+        Ok(())
+    }
+    /// How its terms become one number where nobody says otherwise.
+    fn reducer(&self) -> Reducer {
+        Reducer::Mean {}
+    }
+    /// What it takes its scores from where nobody says otherwise.
+    fn compares(&self) -> Compares {
+        Compares::Similarity("cosine")
+    }
+}

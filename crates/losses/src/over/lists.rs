@@ -1,0 +1,172 @@
+//! Losses of an anchor and all it is compared with.
+
+use candle_core::{DType, Result, Tensor};
+use nearfar_core::{
+    Comparison, Error, Evaluated, Loss, Pairs, Reducer, Rng, Similarity, Terms, shape,
+};
+
+use crate::family::{ListLoss, Weighted};
+use crate::over::mining::{Mining, remembers_mining};
+use crate::over::reduced;
+use crate::{Compares, Defaults, Family, Join};
+
+/// A loss of lists with the similarity that it is a function of. Its one part is `list`.
+///
+/// Reads classes and listed pairs. A miner sees the similarities as the distances `−s`; pairs that it does not choose are
+/// left out of the lists.
+#[derive(Debug)]
+pub struct OverLists<L> {
+    /// What messages call it.
+    pub name: &'static str,
+    /// The formula.
+    pub loss: L,
+    /// What it is a function of.
+    pub similarity: Box<dyn Similarity>,
+    /// Which pairs are taken.
+    pub mining: Mining,
+    /// How the terms become one number.
+    pub reducer: Reducer,
+}
+
+remembers_mining!(OverLists, ListLoss);
+
+impl<L: ListLoss> OverLists<L> {
+    /// Over all pairs, with the loss's own reducer.
+    pub fn new(name: &'static str, loss: L, similarity: Box<dyn Similarity>) -> Self {
+        Self {
+            name,
+            reducer: loss.reducer(),
+            loss,
+            similarity,
+            mining: Mining::default(),
+        }
+    }
+
+    /// How often each positive and each negative pair is taken, `(n, m)` each.
+    fn masks(
+        &self,
+        comparison: &Comparison<'_>,
+        similarity: &Tensor,
+        rng: &mut Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        let (dtype, device) = (similarity.dtype(), similarity.device());
+        if self.mining.takes_all() {
+            return comparison.masks(self.name, dtype, device);
+        }
+        let pairs = self
+            .mining
+            .tuples(self.name, comparison, || similarity.neg(), rng)?
+            .into_pairs();
+        let (n, m) = similarity.dims2()?;
+        let count = |pairs: &Pairs| -> Result<Tensor> {
+            let mut counts = vec![0f32; n * m];
+            for (anchor, reference) in pairs.iter() {
+                counts[anchor as usize * m + reference as usize] += 1.0;
+            }
+            Tensor::from_vec(counts, (n, m), device)?.to_dtype(dtype)
+        };
+        Ok((count(&pairs.positive)?, count(&pairs.negative)?))
+    }
+}
+
+impl<L: ListLoss> Loss for OverLists<L> {
+    fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        reduced(&self.terms(comparison, rng)?, &self.reducer)
+    }
+
+    fn terms(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Vec<Terms>> {
+        let none = || Ok(vec![Terms::none("list", comparison)]);
+        comparison.kinds(self.name)?; // Before anything is computed.
+        if comparison.anchors.is_empty() || comparison.references.is_empty() {
+            return none();
+        }
+        let (anchors, references) = (&comparison.anchors.vectors, &comparison.references.vectors);
+        let similarity = self.similarity.matrix(anchors, references)?;
+        let (positive, negative) = self.masks(comparison, &similarity, rng)?;
+        let pairs = (positive.sum_all()? + negative.sum_all()?)?;
+        if pairs.to_dtype(DType::F64)?.to_scalar::<f64>()? == 0.0 {
+            return none();
+        }
+        let weighted = self.loss.lists(&similarity, &positive, &negative)?;
+        Ok(vec![counted(self.name, &weighted, comparison)?])
+    }
+}
+
+/// Values with weights as terms: each as often as its weight says.
+fn counted(name: &str, weighted: &Weighted, comparison: &Comparison<'_>) -> Result<Terms> {
+    let Weighted { values, weights } = weighted;
+    shape::same(name, ("values", values), ("weights", weights))?;
+    let columns = match values.dims() {
+        [_] => 1,
+        [_, columns] => *columns,
+        other => Err(Error::Shape(format!(
+            "{name}: values have shape {other:?}; (n) or (n, m) is wanted"
+        )))?,
+    };
+    let counts = weights
+        .flatten_all()?
+        .to_dtype(DType::F64)?
+        .to_vec1::<f64>()?;
+    let (mut places, mut anchors) = (Vec::new(), Vec::new());
+    for (place, count) in counts.iter().copied().enumerate() {
+        if count < 0.0 || count.fract() != 0.0 {
+            Err(Error::Input(format!(
+                "{name}: a weight is {count}; weights are whole numbers, 0 or greater"
+            )))?;
+        }
+        for _ in 0..count as usize {
+            places.push(place as u32);
+            anchors.push((place / columns) as u32);
+        }
+    }
+    if places.is_empty() {
+        return Ok(Terms::none("list", comparison));
+    }
+    let flat = values.flatten_all()?;
+    let values = if places.len() == counts.len() && counts.iter().all(|&count| count == 1.0) {
+        flat
+    } else {
+        flat.index_select(
+            &Tensor::from_slice(&places, places.len(), flat.device())?,
+            0,
+        )?
+    };
+    match weights.rank() {
+        1 => Terms::of_anchors("list", values, anchors, comparison),
+        _ => Terms::tuples("list", values, anchors, comparison),
+    }
+}
+
+pub(crate) const FAMILY: Family = Family::Lists;
+
+pub(crate) fn defaults(loss: &impl ListLoss) -> Defaults {
+    Defaults {
+        compares: Compares::Similarity(loss.similarity()),
+        reducer: loss.reducer(),
+    }
+}
+
+pub(crate) fn join<L: ListLoss + 'static>(
+    name: &'static str,
+    loss: L,
+    mut join: Join,
+) -> Result<Box<dyn Loss>> {
+    join.refuse_scorer(name, "similarities of all rows of a batch")?;
+    let similarity = join.similarity(name, loss.similarity())?;
+    Ok(Box::new(OverLists {
+        name,
+        reducer: join.reducer.take().unwrap_or_else(|| loss.reducer()),
+        mining: join.mining(),
+        loss,
+        similarity,
+    }))
+}
+
+/// A score of a pair is no target.
+pub(crate) fn estimate(_: &impl ListLoss, _: &Tensor) -> Result<Option<Tensor>> {
+    Ok(None)
+}
+
+pub(crate) fn check(_: &impl ListLoss) -> std::result::Result<(), Error> {
+    Ok(())
+}

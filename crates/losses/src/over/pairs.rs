@@ -1,0 +1,150 @@
+//! Losses of pairs.
+
+use std::collections::BTreeSet;
+
+use candle_core::{Result, Tensor};
+use nearfar_core::{
+    Comparison, Distance, Error, Evaluated, Loss, Pairs, Reducer, Relation, Rng, SignedPairs, Terms,
+};
+
+use crate::family::PairLoss;
+use crate::over::mining::{Mining, remembers_mining};
+use crate::over::{reduced, rows_of_pairs};
+use crate::{Compares, Defaults, Family, Join};
+
+/// A loss of pairs with the distance that it is a function of. Its parts are `positive` and `negative`.
+///
+/// Reads classes and listed pairs. Of listed pairs without a miner only the pairs themselves are compared, not all rows.
+#[derive(Debug)]
+pub struct OverPairs<L> {
+    /// What messages call it.
+    pub name: &'static str,
+    /// The formula.
+    pub loss: L,
+    /// What it is a function of.
+    pub distance: Box<dyn Distance>,
+    /// Which pairs are taken.
+    pub mining: Mining,
+    /// How the terms of each part become one number.
+    pub reducer: Reducer,
+}
+
+remembers_mining!(OverPairs, PairLoss);
+
+impl<L: PairLoss> OverPairs<L> {
+    /// Over all pairs, with the loss's own reducer.
+    pub fn new(name: &'static str, loss: L, distance: Box<dyn Distance>) -> Self {
+        Self {
+            name,
+            reducer: loss.reducer(),
+            loss,
+            distance,
+            mining: Mining::default(),
+        }
+    }
+
+    /// The chosen pairs with their distances.
+    fn pairs(
+        &self,
+        comparison: &Comparison<'_>,
+        rng: &mut Rng,
+    ) -> Result<(SignedPairs, [Option<Tensor>; 2])> {
+        if let (Relation::Listed(pairs), true) = (comparison.relation, self.mining.takes_all()) {
+            comparison.check()?;
+            refuse_contradictions(pairs)?;
+            let distances = |pairs: &Pairs| -> Result<Option<Tensor>> {
+                if pairs.is_empty() {
+                    return Ok(None);
+                }
+                let (x, y) = rows_of_pairs(comparison, pairs)?;
+                Ok(Some(self.distance.paired(&x, &y)?))
+            };
+            let distances = [distances(&pairs.positive)?, distances(&pairs.negative)?];
+            return Ok((pairs.clone(), distances));
+        }
+        comparison.kinds(self.name)?; // Before anything is computed.
+        let matrix = self
+            .distance
+            .matrix(&comparison.anchors.vectors, &comparison.references.vectors)?;
+        let pairs = self
+            .mining
+            .tuples(self.name, comparison, || Ok(matrix.clone()), rng)?
+            .into_pairs();
+        let distances = |pairs: &Pairs| -> Result<Option<Tensor>> {
+            (!pairs.is_empty())
+                .then(|| pairs.select(&matrix))
+                .transpose()
+        };
+        let distances = [distances(&pairs.positive)?, distances(&pairs.negative)?];
+        Ok((pairs, distances))
+    }
+}
+
+impl<L: PairLoss> Loss for OverPairs<L> {
+    fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        reduced(&self.terms(comparison, rng)?, &self.reducer)
+    }
+
+    fn terms(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Vec<Terms>> {
+        let (pairs, [positive, negative]) = self.pairs(comparison, rng)?;
+        let divisor = Some(pairs.len() as f64);
+        let part = |name, values: Option<Tensor>, pairs: Pairs| -> Result<Terms> {
+            let terms = match values {
+                None => Terms::none(name, comparison),
+                Some(values) => Terms::tuples(name, values, pairs.anchors, comparison)?,
+            };
+            Ok(Terms { divisor, ..terms })
+        };
+        let positive = positive.map(|it| self.loss.positive(&it)).transpose()?;
+        let negative = negative.map(|it| self.loss.negative(&it)).transpose()?;
+        Ok(vec![
+            part("positive", positive, pairs.positive)?,
+            part("negative", negative, pairs.negative)?,
+        ])
+    }
+}
+
+/// Refuses a pair that is listed with both signs.
+fn refuse_contradictions(pairs: &SignedPairs) -> Result<()> {
+    let positive: BTreeSet<(u32, u32)> = pairs.positive.iter().collect();
+    match pairs.negative.iter().find(|pair| positive.contains(pair)) {
+        None => Ok(()),
+        Some((anchor, reference)) => Err(Error::Input(format!(
+            "the pair of rows {anchor} and {reference} is listed as positive and as negative"
+        )))?,
+    }
+}
+
+pub(crate) const FAMILY: Family = Family::Pairs;
+
+pub(crate) fn defaults(loss: &impl PairLoss) -> Defaults {
+    Defaults {
+        compares: Compares::Distance(loss.distance()),
+        reducer: loss.reducer(),
+    }
+}
+
+pub(crate) fn join<L: PairLoss + 'static>(
+    name: &'static str,
+    loss: L,
+    mut join: Join,
+) -> Result<Box<dyn Loss>> {
+    join.refuse_scorer(name, "distances of pairs")?;
+    let distance = join.distance(name, loss.distance())?;
+    Ok(Box::new(OverPairs {
+        name,
+        reducer: join.reducer.take().unwrap_or_else(|| loss.reducer()),
+        mining: join.mining(),
+        loss,
+        distance,
+    }))
+}
+
+/// A score of a pair is no target.
+pub(crate) fn estimate(_: &impl PairLoss, _: &Tensor) -> Result<Option<Tensor>> {
+    Ok(None)
+}
+
+pub(crate) fn check(_: &impl PairLoss) -> std::result::Result<(), Error> {
+    Ok(())
+}

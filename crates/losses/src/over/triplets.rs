@@ -1,0 +1,122 @@
+//! Losses of triplets.
+
+use candle_core::{Result, Tensor};
+use nearfar_core::{
+    Comparison, Distance, Error, Evaluated, Loss, Pairs, Reducer, Rng, Terms, Triplets,
+};
+
+use crate::family::TripletLoss;
+use crate::over::mining::{Mining, remembers_mining};
+use crate::over::reduced;
+use crate::{Compares, Defaults, Family, Join};
+
+/// A loss of triplets with the distance that it is a function of. Its one part is `triplet`.
+///
+/// Reads classes and listed pairs; of the latter, every positive is taken with every negative of the same anchor.
+#[derive(Debug)]
+pub struct OverTriplets<L> {
+    /// What messages call it.
+    pub name: &'static str,
+    /// The formula.
+    pub loss: L,
+    /// What it is a function of.
+    pub distance: Box<dyn Distance>,
+    /// Which triplets are taken.
+    pub mining: Mining,
+    /// How the terms become one number.
+    pub reducer: Reducer,
+}
+
+remembers_mining!(OverTriplets, TripletLoss);
+
+impl<L: TripletLoss> OverTriplets<L> {
+    /// Over all triplets, with the loss's own reducer.
+    pub fn new(name: &'static str, loss: L, distance: Box<dyn Distance>) -> Self {
+        Self {
+            name,
+            reducer: loss.reducer(),
+            loss,
+            distance,
+            mining: Mining::default(),
+        }
+    }
+
+    /// Distances of the positives to the negatives.
+    fn across(
+        &self,
+        triplets: &Triplets,
+        matrix: &Tensor,
+        comparison: &Comparison<'_>,
+    ) -> Result<Tensor> {
+        let pairs = Pairs {
+            anchors: triplets.positives().to_vec(),
+            references: triplets.negatives().to_vec(),
+        };
+        let references = &comparison.references.vectors;
+        if references.id() == comparison.anchors.vectors.id() {
+            pairs.select(matrix)
+        } else {
+            pairs.select(&self.distance.matrix(references, references)?)
+        }
+    }
+}
+
+impl<L: TripletLoss> Loss for OverTriplets<L> {
+    fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        reduced(&self.terms(comparison, rng)?, &self.reducer)
+    }
+
+    fn terms(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Vec<Terms>> {
+        comparison.kinds(self.name)?; // Before anything is computed.
+        let (anchors, references) = (&comparison.anchors.vectors, &comparison.references.vectors);
+        let matrix = self.distance.matrix(anchors, references)?;
+        let triplets = self
+            .mining
+            .tuples(self.name, comparison, || Ok(matrix.clone()), rng)?
+            .into_triplets();
+        if triplets.is_empty() {
+            return Ok(vec![Terms::none("triplet", comparison)]);
+        }
+        let (positive, mut negative) = triplets.select(&matrix)?;
+        if self.loss.swaps() {
+            negative = negative.minimum(&self.across(&triplets, &matrix, comparison)?)?;
+        }
+        let values = self.loss.triplets(&positive, &negative)?;
+        let anchors = triplets.anchors().to_vec();
+        Ok(vec![Terms::tuples("triplet", values, anchors, comparison)?])
+    }
+}
+
+pub(crate) const FAMILY: Family = Family::Triplets;
+
+pub(crate) fn defaults(loss: &impl TripletLoss) -> Defaults {
+    Defaults {
+        compares: Compares::Distance(loss.distance()),
+        reducer: loss.reducer(),
+    }
+}
+
+pub(crate) fn join<L: TripletLoss + 'static>(
+    name: &'static str,
+    loss: L,
+    mut join: Join,
+) -> Result<Box<dyn Loss>> {
+    join.refuse_scorer(name, "distances of triplets")?;
+    let distance = join.distance(name, loss.distance())?;
+    Ok(Box::new(OverTriplets {
+        name,
+        reducer: join.reducer.take().unwrap_or_else(|| loss.reducer()),
+        mining: join.mining(),
+        loss,
+        distance,
+    }))
+}
+
+/// A score of a pair is no target.
+pub(crate) fn estimate(_: &impl TripletLoss, _: &Tensor) -> Result<Option<Tensor>> {
+    Ok(None)
+}
+
+pub(crate) fn check(_: &impl TripletLoss) -> std::result::Result<(), Error> {
+    Ok(())
+}

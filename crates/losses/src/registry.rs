@@ -1,0 +1,372 @@
+//! Losses by name.
+
+use candle_core::{DType, Device, Result, Tensor};
+use nearfar_core::{
+    Distance, Error, Loss, Miner, NegativeDistance, NegativeSimilarity, PairScorer, Reducer, Seed,
+    Similarity,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ArcFace, Contrastive, MaLSTM, Mining, MultiSimilarity, NTXent, PairRegression, TripletMargin,
+};
+
+/// What a loss learns from, and so what it is joined to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// [`PairLoss`](crate::PairLoss)
+    Pairs,
+    /// [`TripletLoss`](crate::TripletLoss)
+    Triplets,
+    /// [`ListLoss`](crate::ListLoss)
+    Lists,
+    /// [`ClassificationLoss`](crate::ClassificationLoss)
+    Classes,
+    /// [`ScoreLoss`](crate::ScoreLoss)
+    Scores,
+}
+
+impl Family {
+    /// What a batch must say for a loss of this family.
+    pub fn reads(self) -> &'static str {
+        match self {
+            Self::Pairs | Self::Triplets | Self::Lists => "classes or listed pairs",
+            Self::Classes => "classes",
+            Self::Scores => "scored pairs",
+        }
+    }
+}
+
+/// What rows are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compares {
+    /// The distance of this name.
+    Distance(&'static str),
+    /// The similarity of this name.
+    Similarity(&'static str),
+    /// Cosines with the loss's own class centers.
+    Centers,
+}
+
+impl Compares {
+    /// The name, for messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Distance(name) | Self::Similarity(name) => name,
+            Self::Centers => "cosine",
+        }
+    }
+}
+
+/// What a loss takes where a run file says nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defaults {
+    /// What rows are compared by.
+    pub compares: Compares,
+    /// How terms become one number.
+    pub reducer: Reducer,
+}
+
+/// What a loss is joined to. Metrics and miners are other crates; whoever knows both hands their objects over here.
+#[derive(Debug)]
+pub struct Join {
+    /// What rows are compared by, if it is a distance. A loss of similarities takes its negative.
+    pub distance: Option<Box<dyn Distance>>,
+    /// What rows are compared by, if it is a similarity. A loss of distances takes its negative.
+    pub similarity: Option<Box<dyn Similarity>>,
+    /// What scores pairs, for a loss of scores.
+    pub scorer: Option<Box<dyn PairScorer>>,
+    /// Which tuples are taken; all where there is none.
+    pub miner: Option<Box<dyn Miner>>,
+    /// What the miner looks at, where that is not the loss's own.
+    pub miner_distance: Option<Box<dyn Distance>>,
+    /// How terms become one number, where that is not the loss's own way.
+    pub reducer: Option<Reducer>,
+    /// Number of classes, for a loss with class centers.
+    pub classes: Option<usize>,
+    /// Width of the embeddings, for a loss with class centers.
+    pub width: usize,
+    /// What will stand before the names of the loss's parameters, as in [`Sum::place`](crate::Sum::place): they start by
+    /// their full names.
+    pub place: String,
+    /// What they start by, besides.
+    pub seed: Seed,
+    /// Their number type.
+    pub dtype: DType,
+    /// Where they lie.
+    pub device: Device,
+}
+
+impl Default for Join {
+    /// Nothing, in f32 on the CPU.
+    fn default() -> Self {
+        Self {
+            distance: None,
+            similarity: None,
+            scorer: None,
+            miner: None,
+            miner_distance: None,
+            reducer: None,
+            classes: None,
+            width: 0,
+            place: String::new(),
+            seed: Seed(0),
+            dtype: DType::F32,
+            device: Device::Cpu,
+        }
+    }
+}
+
+impl Join {
+    /// The distance, for a loss that wants one; `name` is the loss, `usual` what it takes by default.
+    pub(crate) fn distance(&mut self, name: &str, usual: &str) -> Result<Box<dyn Distance>> {
+        match (self.distance.take(), self.similarity.take()) {
+            (Some(distance), None) => Ok(distance),
+            (None, Some(similarity)) => Ok(Box::new(NegativeSimilarity(similarity))),
+            (distance, _) => Err(one_of_two(name, usual, distance.is_some()))?,
+        }
+    }
+
+    /// The similarity, for a loss that wants one.
+    pub(crate) fn similarity(&mut self, name: &str, usual: &str) -> Result<Box<dyn Similarity>> {
+        match (self.distance.take(), self.similarity.take()) {
+            (None, Some(similarity)) => Ok(similarity),
+            (Some(distance), None) => Ok(Box::new(NegativeDistance(distance))),
+            (distance, _) => Err(one_of_two(name, usual, distance.is_some()))?,
+        }
+    }
+
+    /// The miner and what it looks at.
+    pub(crate) fn mining(&mut self) -> Mining {
+        Mining {
+            miner: self.miner.take(),
+            distance: self.miner_distance.take(),
+        }
+    }
+
+    pub(crate) fn refuse_scorer(&self, name: &str, learns_from: &str) -> Result<()> {
+        match self.scorer {
+            None => Ok(()),
+            Some(_) => Err(Error::Settings(format!(
+                "{name} learns from {learns_from}; leave `scorer` out"
+            )))?,
+        }
+    }
+
+    pub(crate) fn refuse_metric(&self, name: &str) -> Result<()> {
+        let given = match (&self.distance, &self.similarity) {
+            (None, None) => return Ok(()),
+            (Some(_), _) => "distance",
+            (None, Some(_)) => "similarity",
+        };
+        Err(Error::Settings(format!(
+            "{name} compares rows with its own class centers; leave `{given}` out"
+        )))?
+    }
+}
+
+/// The error for a loss that was given both a distance and a similarity, or neither.
+fn one_of_two(name: &str, usual: &str, both: bool) -> Error {
+    let given = if both {
+        "both were given"
+    } else {
+        "neither was given"
+    };
+    Error::Settings(format!(
+        "{name} needs a distance or a similarity (usually `{usual}`), and {given}"
+    ))
+}
+
+/// Writes the enum of all losses, and what is done for each of them by its family's module in [`crate::over`].
+macro_rules! losses {
+    ($($name:literal = $loss:ident => $family:ident),* $(,)?) => {
+        /// A loss by its name, with its settings: `[loss.triplet_margin]` of a run file.
+        ///
+        /// ```
+        /// use nearfar_losses::{Compares, Family, LossConfig};
+        ///
+        /// let config: LossConfig = toml::from_str("triplet_margin = { margin = 0.3 }")?;
+        /// assert_eq!((config.name(), config.family()), ("triplet_margin", Family::Triplets));
+        /// assert_eq!(config.defaults().compares, Compares::Distance("euclidean"));
+        /// # Ok::<(), toml::de::Error>(())
+        /// ```
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        pub enum LossConfig {
+            $(
+                #[doc = concat!("`", $name, "`")]
+                #[serde(rename = $name)]
+                $loss($loss),
+            )*
+        }
+
+        impl LossConfig {
+            /// Every loss with its defaults.
+            pub fn all() -> Vec<Self> {
+                vec![$(Self::$loss($loss::default())),*]
+            }
+
+            /// Its name in a run file.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$loss(_) => $name,)*
+                }
+            }
+
+            /// What it learns from.
+            pub fn family(&self) -> Family {
+                match self {
+                    $(Self::$loss(_) => crate::over::$family::FAMILY,)*
+                }
+            }
+
+            /// What it takes where a run file says nothing.
+            pub fn defaults(&self) -> Defaults {
+                match self {
+                    $(Self::$loss(loss) => crate::over::$family::defaults(loss),)*
+                }
+            }
+
+            /// Whether its settings fit together; what a single one may be is checked when it is read.
+            ///
+            /// # Errors
+            /// [`Error::Settings`] with those that do not.
+            pub fn check(&self) -> std::result::Result<(), Error> {
+                match self {
+                    $(Self::$loss(loss) => crate::over::$family::check(loss),)*
+                }
+            }
+
+            /// The loss itself, joined to what its family needs.
+            ///
+            /// # Errors
+            /// [`Error::Settings`] when that is missing, too much, or does not fit.
+            pub fn build(&self, join: Join) -> Result<Box<dyn Loss>> {
+                match self {
+                    $(Self::$loss(loss) => crate::over::$family::join($name, loss.clone(), join),)*
+                }
+            }
+
+            /// The target that a pair's score stands for, for a loss of scores; none for others. A score is a similarity, or
+            /// the negative of a distance: `(t) → (t)`.
+            ///
+            /// # Errors
+            /// Those of candle.
+            pub fn estimate(&self, score: &Tensor) -> Result<Option<Tensor>> {
+                match self {
+                    $(Self::$loss(loss) => crate::over::$family::estimate(loss, score),)*
+                }
+            }
+        }
+    };
+}
+
+losses! {
+    "contrastive" = Contrastive => pairs,
+    "triplet_margin" = TripletMargin => triplets,
+    "multi_similarity" = MultiSimilarity => lists,
+    "nt_xent" = NTXent => lists,
+    "arcface" = ArcFace => classes,
+    "malstm" = MaLSTM => scores,
+    "pair_regression" = PairRegression => scores,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_loss_is_read_by_its_name_alone_and_written_as_it_was() {
+        for loss in LossConfig::all() {
+            let text = format!("{} = {{}}", loss.name());
+            let read: LossConfig = toml::from_str(&text).expect("every setting has a default");
+            assert_eq!(read, loss);
+            let written = toml::to_string(&loss).expect("settings are tables");
+            let again: LossConfig = toml::from_str(&written).expect("what was written");
+            assert_eq!(again, loss);
+            assert!(loss.check().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_told_with_what_would_be_right() {
+        let message = |text: &str| {
+            toml::from_str::<LossConfig>(text)
+                .expect_err("wrong")
+                .to_string()
+        };
+        let error = message("[triplet_margin]\nmargn = 0.3");
+        assert!(
+            error.contains("line 2") && error.contains("unknown field `margn`"),
+            "{error}"
+        );
+        assert!(message("nt_xent = { temperature = 0 }").contains("0 must be greater than 0"));
+        assert!(message("arc_face = {}").contains("`arcface`"));
+        assert!(message("contrastive = { form = \"square\" }").contains("`squared_half`"));
+    }
+
+    #[test]
+    fn a_loss_says_what_it_misses_or_has_too_much_of() {
+        #[derive(Debug)]
+        struct Zero;
+        impl Distance for Zero {
+            fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+                Tensor::zeros((x.dim(0)?, y.dim(0)?), x.dtype(), x.device())
+            }
+            fn paired(&self, x: &Tensor, _: &Tensor) -> Result<Tensor> {
+                Tensor::zeros(x.dim(0)?, x.dtype(), x.device())
+            }
+            fn axioms(&self) -> nearfar_core::Axioms {
+                nearfar_core::Axioms::METRIC
+            }
+        }
+        let with_distance = || Join {
+            distance: Some(Box::new(Zero)),
+            ..Join::default()
+        };
+        let message = |name: &str, join: Join| {
+            let all = LossConfig::all();
+            let config = all.iter().find(|it| it.name() == name).expect("known");
+            let error = config.build(join).expect_err("it does not fit");
+            assert!(matches!(Error::of(&error), Some(Error::Settings(_))));
+            error.to_string()
+        };
+        assert_eq!(
+            message("triplet_margin", Join::default()),
+            "triplet_margin needs a distance or a similarity (usually `euclidean`), and neither was given"
+        );
+        assert!(message("arcface", with_distance()).contains("leave `distance` out"));
+        assert!(
+            message(
+                "arcface",
+                Join {
+                    width: 3,
+                    ..Join::default()
+                }
+            )
+            .contains("how many classes")
+        );
+        let classes = Some(3);
+        assert!(
+            message(
+                "arcface",
+                Join {
+                    classes,
+                    ..Join::default()
+                }
+            )
+            .contains("the width")
+        );
+        // A family takes the other kind as its negative.
+        for name in [
+            "contrastive",
+            "triplet_margin",
+            "multi_similarity",
+            "nt_xent",
+            "malstm",
+        ] {
+            let all = LossConfig::all();
+            let config = all.iter().find(|it| it.name() == name).expect("known");
+            assert!(config.build(with_distance()).is_ok(), "{name}");
+        }
+    }
+}

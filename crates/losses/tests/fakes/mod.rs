@@ -1,0 +1,167 @@
+//! Small distances and batches for the tests: metrics and miners are sibling crates, which losses do not know.
+#![allow(dead_code)] // Each test takes what it needs.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+use nearfar_core::{
+    Axioms, Candidates, Comparison, Distance, Embeddings, Loss, Miner, Pairs, Purpose, Relation,
+    Rng, Seed, Similarity, Stateful, Tuples,
+};
+use nearfar_kernels::{absolute, euclidean, l2_normalize, manhattan, safe_sqrt, squared_euclidean};
+use nearfar_losses::{Compares, Family, Join, LossConfig};
+
+/// Euclidean, squared, or Manhattan; of rows of length 1 or as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Fake {
+    pub kind: Kind,
+    pub unit: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Euclidean,
+    Squared,
+    Manhattan,
+}
+
+pub const UNIT: Fake = Fake {
+    kind: Kind::Euclidean,
+    unit: true,
+};
+pub const RAW: Fake = Fake {
+    kind: Kind::Euclidean,
+    unit: false,
+};
+
+impl Fake {
+    fn rows(&self, x: &Tensor) -> Result<Tensor> {
+        if self.unit {
+            l2_normalize(x)
+        } else {
+            Ok(x.clone())
+        }
+    }
+}
+
+impl Distance for Fake {
+    fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (x, y) = (self.rows(x)?, self.rows(y)?);
+        match self.kind {
+            Kind::Euclidean => euclidean(&x, &y),
+            Kind::Squared => squared_euclidean(&x, &y),
+            Kind::Manhattan => manhattan(&x, &y),
+        }
+    }
+
+    fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let difference = (self.rows(x)? - self.rows(y)?)?;
+        match self.kind {
+            Kind::Euclidean => safe_sqrt(&difference.sqr()?.sum(D::Minus1)?),
+            Kind::Squared => difference.sqr()?.sum(D::Minus1),
+            Kind::Manhattan => absolute(&difference)?.sum(D::Minus1),
+        }
+    }
+
+    fn axioms(&self) -> Axioms {
+        Axioms::METRIC
+    }
+}
+
+/// Cosines.
+#[derive(Clone, Copy, Debug)]
+pub struct Cosine;
+
+impl Similarity for Cosine {
+    fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        l2_normalize(x)?.matmul(&l2_normalize(y)?.t()?)
+    }
+
+    fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        (l2_normalize(x)? * l2_normalize(y)?)?.sum(D::Minus1)
+    }
+}
+
+/// Takes what it was told to.
+#[derive(Clone, Debug)]
+pub struct Given(pub Tuples);
+
+impl Stateful for Given {}
+
+impl Miner for Given {
+    fn mine(&self, _: &Candidates, _: &mut Rng) -> Tuples {
+        self.0.clone()
+    }
+}
+
+/// What a loss takes by default, for tests of all of them.
+pub fn join(config: &LossConfig, width: usize, dtype: DType) -> Join {
+    let mut join = Join {
+        classes: Some(9),
+        width,
+        dtype,
+        ..Join::default()
+    };
+    match config.defaults().compares {
+        Compares::Distance("manhattan") => {
+            let kind = Kind::Manhattan;
+            join.distance = Some(Box::new(Fake { kind, unit: false }));
+        }
+        Compares::Distance(_) => join.distance = Some(Box::new(RAW)),
+        Compares::Similarity(_) => join.similarity = Some(Box::new(Cosine)),
+        Compares::Centers => {}
+    }
+    join
+}
+
+/// Every loss, joined to its defaults.
+pub fn losses(width: usize, dtype: DType) -> Vec<(LossConfig, Box<dyn Loss>)> {
+    LossConfig::all()
+        .into_iter()
+        .map(|config| {
+            let loss = config
+                .build(join(&config, width, dtype))
+                .expect("its defaults");
+            (config, loss)
+        })
+        .collect()
+}
+
+/// The stream of a step.
+pub fn stream() -> Rng {
+    Seed(0).rng(Purpose::Mining, 0)
+}
+
+/// A batch as the loss reads it: by class, or each row scored with the next.
+pub fn with_relation<T>(
+    config: &LossConfig,
+    rows: &Embeddings,
+    f: impl FnOnce(&Comparison<'_>) -> T,
+) -> T {
+    let within = Comparison::within(rows);
+    if config.family() != Family::Scores {
+        return f(&within);
+    }
+    let n = rows.len() as u32;
+    let pairs: Pairs = (1..n).map(|row| (row - 1, row)).collect();
+    let targets: Vec<f32> = (1..n).map(|row| 1.0 + (row % 4) as f32).collect();
+    let relation = Relation::Scored {
+        pairs: &pairs,
+        targets: &targets,
+    };
+    f(&Comparison { relation, ..within })
+}
+
+/// Rows with labels and a seed.
+pub fn noise(n: usize, d: usize, labels: Vec<u32>, seed: u64) -> Embeddings {
+    let mut rng = Seed(seed).rng(Purpose::Generation, 0);
+    let numbers: Vec<f64> = (0..n * d).map(|_| rng.normal()).collect();
+    let vectors = Tensor::from_vec(numbers, (n, d), &Device::Cpu).expect("full");
+    Embeddings::new(vectors, labels, (0..n as u64).collect()).expect("a label each, or none")
+}
+
+/// The same rows as another tensor.
+pub fn with_vectors(rows: &Embeddings, vectors: Tensor) -> Embeddings {
+    Embeddings {
+        vectors,
+        ..rows.clone()
+    }
+}

@@ -1,0 +1,132 @@
+//! Gradients against finite differences, in f64.
+
+mod fakes;
+
+use candle_core::{DType, Result, Tensor};
+use fakes::{Cosine, Fake, Kind, UNIT, join, noise, stream, with_relation, with_vectors};
+use nearfar_core::{Embeddings, Finite, Positive, Reducer};
+use nearfar_kernels::test_util::check_gradient;
+use nearfar_losses::{
+    Compares, Contrastive, LossConfig, MaLSTM, PairForm, PairRegression, Power, Residual,
+    TripletMargin,
+};
+
+/// Every loss with its defaults, and the settings that take another way.
+fn configs() -> Vec<LossConfig> {
+    let mut configs = LossConfig::all();
+    configs.push(LossConfig::Contrastive(Contrastive {
+        form: PairForm::SquaredHalf,
+        positive_margin: Finite::literal(0.4),
+        negative_margin: Finite::literal(1.3),
+    }));
+    let triplet = TripletMargin::default();
+    configs.extend([
+        LossConfig::TripletMargin(TripletMargin {
+            swap: true,
+            ..triplet.clone()
+        }),
+        LossConfig::TripletMargin(TripletMargin {
+            smooth: true,
+            ..triplet.clone()
+        }),
+        LossConfig::TripletMargin(TripletMargin {
+            power: Power::Two,
+            ..triplet
+        }),
+        LossConfig::PairRegression(PairRegression {
+            low: Finite::literal(1.0),
+            high: Finite::literal(4.0),
+            residual: Residual::Huber {
+                delta: Positive::literal(0.3),
+            },
+        }),
+        LossConfig::MaLSTM(MaLSTM {
+            low: Finite::literal(4.0),
+            high: Finite::literal(1.0),
+        }),
+    ]);
+    configs
+}
+
+/// The loss of a batch as a function of its rows, under a reducer that keeps every term.
+fn of_rows(
+    config: &LossConfig,
+    rows: &Embeddings,
+    compares: impl Fn(&mut nearfar_losses::Join),
+) -> Result<()> {
+    let width = rows.vectors.dim(1)?;
+    let mut join = join(config, width, DType::F64);
+    compares(&mut join);
+    // A sum does not jump where a term becomes active.
+    join.reducer = Some(Reducer::Sum {});
+    let loss = config.build(join)?;
+    let centers = loss.parameters();
+    let value = |rows: &Embeddings| -> Result<Tensor> {
+        let evaluated = with_relation(config, rows, |it| loss.evaluate(it, &mut stream()))?;
+        Ok(evaluated.total()?.expect("a plain batch"))
+    };
+    // Differences of f64 are good to 1e-9 of the largest; a scale of 64 costs two digits.
+    check_gradient(
+        |x| value(&with_vectors(rows, x[0].clone())),
+        std::slice::from_ref(&rows.vectors),
+        1e-6,
+    )
+    .map_err(|error| error.context(format!("{config:?}")))?;
+    for parameter in centers {
+        let start = parameter.var.as_tensor().copy()?;
+        let gradients = value(rows)?.backward()?;
+        let gradient = gradients
+            .get(&parameter.var)
+            .expect("it is trained")
+            .to_vec2::<f64>()?;
+        let moved = |row: usize, column: usize, by: f64| -> Result<f64> {
+            let mut numbers = start.to_vec2::<f64>()?;
+            numbers[row][column] += by;
+            parameter.var.set(&Tensor::new(numbers, start.device())?)?;
+            value(rows)?.to_scalar::<f64>()
+        };
+        for (row, gradients) in gradient.iter().enumerate() {
+            for (column, &gradient) in gradients.iter().enumerate() {
+                let quotient = (moved(row, column, 1e-5)? - moved(row, column, -1e-5)?) / 2e-5;
+                assert!(
+                    (gradient - quotient).abs() < 1e-5 * gradient.abs().max(1.0),
+                    "{gradient} {quotient}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_are_those_of_the_formula() -> Result<()> {
+    for seed in 0..3 {
+        let rows = noise(7, 4, vec![0, 1, 0, 2, 1, 0, 2], 20 + seed);
+        for config in configs() {
+            of_rows(&config, &rows, |_| {})?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn they_are_so_for_other_distances_and_for_the_other_direction() -> Result<()> {
+    // A seed for which no term is within a step of its hinge, where a difference quotient says nothing.
+    let rows = noise(7, 4, vec![0, 1, 0, 2, 1, 0, 2], 31);
+    for config in configs() {
+        if config.defaults().compares == Compares::Centers {
+            continue;
+        }
+        for kind in [Kind::Euclidean, Kind::Squared, Kind::Manhattan] {
+            of_rows(&config, &rows, |join| {
+                join.similarity = None;
+                join.distance = Some(Box::new(Fake { kind, ..UNIT }));
+            })?;
+        }
+        of_rows(&config, &rows, |join| {
+            join.distance = None;
+            join.similarity = Some(Box::new(Cosine));
+        })?;
+    }
+    Ok(())
+}
