@@ -1,1 +1,45 @@
-//! From files to batches: readers, transforms, samplers and a loader that decodes ahead.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+// In reading order: one sample, many samples, data as a run names them, what changes samples, what makes batches of them.
+mod dataset;
+mod sample;
+
+mod config;
+mod data;
+mod formats;
+mod names;
+mod pixels;
+mod rows;
+mod split;
+mod standardization;
+mod vocabulary;
+
+mod samplers;
+mod transforms;
+
+mod collate;
+mod loader;
+
+mod check;
+mod error;
+
+pub use check::{Checked, PartSummary, Problems, check};
+pub use config::{
+    DataConfig, Folder, GlyphSet, ImageSet, ImagesCsv, PairSet, PairsFile, TableFile, TableSet,
+    TextSet, TextsFile,
+};
+pub use data::{Data, Evaluation, Preparation, Roles, Shape};
+pub use dataset::{Annotation, Dataset, Subset};
+pub use error::{Blame, Error, Fault, IdxFault};
+pub use formats::{glyphs::Glyphs, lines::LineFormat};
+pub use loader::{BadSamples, Loader};
+pub use pixels::{Color, Filter, Limits, Size};
+pub use sample::{Image, Sample, Thumbnail, Value};
+pub use samplers::{ClassesBySamples, PairSampler, Sampler, SamplerConfig, Shuffled, Small};
+pub use split::{ClassName, HoldOut};
+pub use standardization::Standardization;
+pub use transforms::{
+    Affine, Crop, Erase, Flip, Noise, Normalize, Resize, Transform, TransformConfig,
+};
+pub use vocabulary::{Vocabulary, words};

@@ -1,0 +1,494 @@
+//! Data that are ready to be learned from.
+
+use std::{path::Path, sync::Arc};
+
+use nearfar_core::Seed;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Annotation, Color, Dataset, Error, Limits, LineFormat, Size, Standardization, Subset,
+    Vocabulary,
+    error::{Fault, Sink, Strict, shown},
+    formats::{
+        file_bytes, folder,
+        image_files::{Alike, ImageFiles},
+        lines::{Lines, Reading},
+        table::{Table, TableColumns, Vectors},
+        texts::{RawTexts, TextColumns, Texts},
+    },
+    rows::{Rows, RowsBuilder},
+    split::{Division, Wishes, divide},
+};
+
+/// A data set, divided: what is trained on and what is looked at.
+///
+/// One numbering of classes serves all parts: those that are trained on come first, in the order of their names, then
+/// those that are only looked at.
+pub struct Data {
+    /// Its name in a run file.
+    pub name: &'static str,
+    /// What is trained on.
+    pub train: Arc<dyn Dataset>,
+    /// What is looked at: `validation`, `test`, `unseen`, as far as they are there.
+    pub evaluation: Vec<Evaluation>,
+    /// Names of all classes, by label.
+    pub classes: Arc<[String]>,
+    /// How many classes are trained on: labels of the training part are below it.
+    pub train_classes: usize,
+    /// Least and greatest score of a pair, where they are known.
+    pub range: Option<[f64; 2]>,
+    /// What inputs go through before a model sees them.
+    pub preparation: Preparation,
+}
+
+/// A part that is looked at.
+pub struct Evaluation {
+    /// `validation`, `test` or `unseen`.
+    pub name: &'static str,
+    /// Its samples.
+    pub dataset: Arc<dyn Dataset>,
+    /// Who asks and who is searched, where the data say so; else all do and are.
+    pub roles: Option<Vec<Roles>>,
+}
+
+/// What a sample is in retrieval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Whether it asks.
+    pub query: bool,
+    /// Whether it is searched.
+    pub gallery: bool,
+    /// A sample is not found by those of its own sequence, where it has one.
+    pub sequence: Option<String>,
+}
+
+impl Data {
+    /// What is known of its samples.
+    pub fn annotation(&self) -> Annotation {
+        self.train.annotation()
+    }
+
+    /// The shape of an input.
+    pub fn shape(&self) -> Shape {
+        self.preparation.shape()
+    }
+
+    /// The part of this name that is looked at, or `train`.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with the names there are.
+    pub fn part(&self, name: &str) -> Result<&Arc<dyn Dataset>, Error> {
+        if name == crate::split::TRAIN {
+            return Ok(&self.train);
+        }
+        let found = self.evaluation.iter().find(|part| part.name == name);
+        found.map(|part| &part.dataset).ok_or_else(|| {
+            let names: Vec<&str> = std::iter::once(crate::split::TRAIN)
+                .chain(self.evaluation.iter().map(|part| part.name))
+                .collect();
+            Error::Settings(format!(
+                "`data.{}` has no part `{name}`; there are `{}`",
+                self.name,
+                names.join("`, `")
+            ))
+        })
+    }
+}
+
+/// What one input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// Images.
+    Image {
+        /// 1 or 3.
+        channels: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// Vectors.
+    Features {
+        /// How long.
+        count: usize,
+    },
+    /// Texts.
+    Tokens {
+        /// Words that have a number, `<unk>` among them.
+        vocabulary: usize,
+        /// Words of a text at most.
+        length: usize,
+    },
+}
+
+/// What inputs go through before a model sees them. A run stores it, as JSON, and opens new files by it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Preparation {
+    /// Images are made alike.
+    Images {
+        /// Height and width.
+        size: Size,
+        /// Channels.
+        color: Color,
+        /// Whether files have dark ink on light paper, so that they are inverted.
+        dark_ink: bool,
+    },
+    /// Numbers are put on one scale.
+    Features {
+        /// Columns, in their order.
+        names: Vec<String>,
+        /// The text in a cell that has no value.
+        missing: Option<String>,
+        /// The scale, if there is one.
+        standardization: Option<Standardization>,
+    },
+    /// Words become numbers.
+    Texts {
+        /// Which.
+        vocabulary: Vocabulary,
+        /// Words of a text at most.
+        length: usize,
+    },
+}
+
+impl Preparation {
+    /// The shape of what comes out.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::Images { size, color, .. } => Shape::Image {
+                channels: color.channels(),
+                height: size.height,
+                width: size.width,
+            },
+            Self::Features { names, .. } => Shape::Features { count: names.len() },
+            Self::Texts { vocabulary, length } => Shape::Tokens {
+                vocabulary: vocabulary.len(),
+                length: *length,
+            },
+        }
+    }
+
+    /// What is prepared, in words.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Images { .. } => "images",
+            Self::Features { .. } => "features",
+            Self::Texts { .. } => "texts",
+        }
+    }
+
+    /// New inputs, prepared the same way: an image or a folder with images at any depth; a table (`.csv`, `.tsv`,
+    /// `.jsonl`) whose columns are those that were trained on; a table of texts with a column `text`, or a `.txt` file with
+    /// a text a line.
+    ///
+    /// The class of an image is its first folder below `path`; that of a row stands in a column `label`, if there is one.
+    /// Where there is none, all are of one class without a name.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place. Images are decoded when they are asked for.
+    pub fn open(&self, path: &Path) -> Result<Arc<dyn Dataset>, Error> {
+        let limits = Limits::DEFAULT;
+        match self {
+            Self::Images {
+                size,
+                color,
+                dark_ink,
+            } => {
+                let (files, rows) = folder::read_any(path, &limits, &mut Strict)?;
+                let alike = Alike {
+                    size: *size,
+                    color: *color,
+                    dark_ink: *dark_ink,
+                    resize: true,
+                };
+                Ok(Arc::new(ImageFiles::new(files, alike, &rows, &limits)))
+            }
+            Self::Features {
+                names,
+                missing,
+                standardization,
+            } => {
+                let lines = self.lines(path, &limits)?;
+                let features = names
+                    .iter()
+                    .map(|name| lines.column(&nearfar_catalogue::Column::Name(name.clone())))
+                    .collect::<Result<_, _>>()?;
+                let columns = TableColumns {
+                    label: lines.find("label"),
+                    split: None,
+                    features,
+                    missing: missing.as_deref(),
+                };
+                let mut rows = RowsBuilder::default();
+                let mut table = Table::new(&lines, &columns);
+                table.add(&lines, &columns, "all", &mut rows, &mut Strict)?;
+                standardize(&mut table, standardization.as_ref())?;
+                Ok(Arc::new(Vectors::new(table, &rows.finish())))
+            }
+            Self::Texts { vocabulary, length } => {
+                let lines = self.lines(path, &limits)?;
+                let columns = TextColumns {
+                    texts: vec![lines.column(&nearfar_catalogue::Column::Name("text".into()))?],
+                    label: lines.find("label"),
+                    score: None,
+                    split: None,
+                };
+                let (mut raw, mut rows) = (RawTexts::default(), RowsBuilder::default());
+                raw.add(&lines, &columns, "all", &|_| None, &mut rows, &mut Strict)?;
+                let rows = rows.finish();
+                let texts = Texts::new(raw, &rows, Annotation::Classes, vocabulary, *length);
+                Ok(Arc::new(texts))
+            }
+        }
+    }
+
+    /// The lines of a new file.
+    fn lines(&self, path: &Path, limits: &Limits) -> Result<Lines, Error> {
+        let bytes = file_bytes(path, limits)?;
+        let label = shown(path);
+        let reading = |format, header| Reading {
+            format,
+            header,
+            more_columns: false,
+        };
+        if matches!(self, Self::Texts { .. }) && path.extension().is_some_and(|it| it == "txt") {
+            // A text a line: with one column there is nothing between columns.
+            return Lines::of_texts(&label, &bytes, &mut Strict);
+        }
+        let format = LineFormat::of(path)?;
+        // Columns that were trained on by number come without a header.
+        let header = match self {
+            Self::Features { names, .. } => !names.iter().all(|name| name.parse::<usize>().is_ok()),
+            _ => true,
+        };
+        let lines = Lines::read(&label, &bytes, reading(format, header), &mut Strict)?;
+        if lines.rows.is_empty() {
+            return Err(Error::bad(label, None, Fault::Empty { wanted: "rows" }));
+        }
+        Ok(lines)
+    }
+}
+
+fn standardize(table: &mut Table, scale: Option<&Standardization>) -> Result<(), Error> {
+    if let Some(scale) = scale {
+        let width = table.names.len().max(1);
+        for row in table.values.chunks_exact_mut(width) {
+            scale.apply(row)?;
+        }
+    }
+    Ok(())
+}
+
+/// What was read, before it is divided.
+pub(crate) struct Source {
+    pub(crate) rows: Rows,
+    pub(crate) division: Division,
+    pub(crate) roles: Option<Vec<Roles>>,
+    pub(crate) content: Content,
+    /// Where it is from, in messages.
+    pub(crate) place: String,
+    /// Whether the parts should share no class.
+    pub(crate) disjoint: Disjoint,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disjoint {
+    /// They may.
+    No,
+    /// By custom they share none.
+    Usually,
+    /// The settings say so.
+    Yes,
+}
+
+pub(crate) enum Content {
+    Images {
+        dataset: Arc<dyn Dataset>,
+        preparation: Preparation,
+    },
+    Table {
+        table: Table,
+        missing: Option<String>,
+        standardize: bool,
+    },
+    Texts {
+        raw: RawTexts,
+        annotation: Annotation,
+        range: Option<[f64; 2]>,
+        words: Words,
+    },
+}
+
+/// What becomes of words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    pub(crate) min_count: u64,
+    pub(crate) most: Option<usize>,
+    pub(crate) length: usize,
+}
+
+/// Divides what was read, and fits to its training part what is fitted: or takes what was stored.
+pub(crate) fn assemble(
+    name: &'static str,
+    source: Source,
+    wishes: &Wishes<'_>,
+    seed: Seed,
+    stored: Option<&Preparation>,
+    sink: &mut dyn Sink,
+) -> Result<Data, Error> {
+    let Source {
+        rows,
+        division,
+        roles,
+        content,
+        place,
+        disjoint,
+    } = source;
+    let plan = divide(&rows, &division, wishes, seed)?;
+    if disjoint != Disjoint::No {
+        let required = disjoint == Disjoint::Yes;
+        for (part, picked) in &plan.evaluation {
+            for class in shared(&plan.labels, plan.train_classes, &rows, picked) {
+                let fault = Fault::SharedClass {
+                    class: plan.classes[class as usize].clone(),
+                    part: (*part).to_owned(),
+                    required,
+                };
+                sink.take(Error::bad(&place, None, fault))?;
+            }
+        }
+    }
+    let (base, preparation, range): (Arc<dyn Dataset>, _, _) = match content {
+        Content::Images {
+            dataset,
+            preparation,
+        } => (dataset, preparation, None),
+        Content::Table {
+            mut table,
+            missing,
+            standardize: scales,
+        } => {
+            let has_missing = table.values.iter().any(|value| value.is_nan());
+            let preparation = match stored {
+                Some(stored) => stored.clone(),
+                None => Preparation::Features {
+                    names: table.names.clone(),
+                    missing,
+                    standardization: (scales || has_missing).then(|| Standardization {
+                        scales,
+                        ..Standardization::fit(
+                            plan.train.iter().map(|&row| table.row(row)),
+                            table.names.len(),
+                        )
+                    }),
+                },
+            };
+            if let Preparation::Features {
+                standardization, ..
+            } = &preparation
+            {
+                standardize(&mut table, standardization.as_ref())?;
+            }
+            (Arc::new(Vectors::new(table, &rows)), preparation, None)
+        }
+        Content::Texts {
+            raw,
+            annotation,
+            range,
+            words,
+        } => {
+            let preparation = match stored {
+                Some(stored) => stored.clone(),
+                None => {
+                    let texts = plan
+                        .train
+                        .iter()
+                        .flat_map(|&row| &raw.texts[row as usize])
+                        .map(String::as_str);
+                    Preparation::Texts {
+                        vocabulary: Vocabulary::of(texts, words.min_count, words.most),
+                        length: words.length,
+                    }
+                }
+            };
+            let Preparation::Texts { vocabulary, length } = &preparation else {
+                return Err(other_kind(&preparation, "texts"));
+            };
+            let texts = Texts::new(raw, &rows, annotation, vocabulary, *length);
+            (Arc::new(texts), preparation, range)
+        }
+    };
+    if let Some(stored) = stored
+        && stored.shape() != preparation.shape()
+    {
+        return Err(other_kind(stored, preparation.kind()));
+    }
+
+    let classes: Arc<[String]> = if base.annotation() == Annotation::Classes {
+        plan.classes.into()
+    } else {
+        base.classes().into()
+    };
+    let part = |picked: Vec<u32>| -> Arc<dyn Dataset> {
+        let labels = match base.annotation() {
+            Annotation::Classes => picked
+                .iter()
+                .map(|&row| plan.labels[rows.labels[row as usize] as usize])
+                .collect(),
+            _ => picked
+                .iter()
+                .map(|&row| base.labels()[row as usize])
+                .collect(),
+        };
+        let subset = Subset::relabeled(Arc::clone(&base), picked, labels, Arc::clone(&classes));
+        Arc::new(subset)
+    };
+    let evaluation = plan
+        .evaluation
+        .into_iter()
+        .map(|(name, picked)| Evaluation {
+            name,
+            roles: roles.as_ref().map(|roles| {
+                picked
+                    .iter()
+                    .map(|&row| roles[row as usize].clone())
+                    .collect()
+            }),
+            dataset: part(picked),
+        })
+        .collect();
+    Ok(Data {
+        name,
+        train: part(plan.train),
+        evaluation,
+        train_classes: match base.annotation() {
+            Annotation::Classes => plan.train_classes,
+            _ => classes.len(),
+        },
+        classes,
+        range,
+        preparation,
+    })
+}
+
+/// The classes of these rows that are trained on, by their new labels.
+fn shared(labels: &[u32], train_classes: usize, rows: &Rows, picked: &[u32]) -> Vec<u32> {
+    let mut found: Vec<u32> = picked
+        .iter()
+        .map(|&row| labels[rows.labels[row as usize] as usize])
+        .filter(|&label| (label as usize) < train_classes)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn other_kind(stored: &Preparation, found: &'static str) -> Error {
+    Error::Settings(format!(
+        "the run was trained on {} of the shape {:?}, but the data are {found} of another; evaluate it on data like those",
+        stored.kind(),
+        stored.shape()
+    ))
+}

@@ -1,0 +1,584 @@
+//! What can be wrong with data, and with what was asked of it.
+
+use std::{fmt, io, path::Path};
+
+use nearfar_catalogue::archive;
+
+/// Data that are not there or cannot be used, or settings that do not fit them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Files of a data set of the catalogue are not in the folder of data sets.
+    #[error(
+        "`{set}` is not in {folder}: {} not there; run `cargo xtask fetch-data {set}` (`--from DIR` takes it from a \
+         mirror), or let NEARFAR_DATASETS name the folder that has it",
+        are(.files)
+    )]
+    NotFetched {
+        /// The data set.
+        set: String,
+        /// Where its files should be.
+        folder: String,
+        /// The files that are not there.
+        files: Vec<String>,
+    },
+    /// Files of a data set of the catalogue cannot be right.
+    #[error("`{set}` is damaged: {}; delete it and run `cargo xtask fetch-data {set}`", .faults.join("; "))]
+    Damaged {
+        /// The data set.
+        set: String,
+        /// What is wrong, a clause for each file.
+        faults: Vec<String>,
+    },
+    /// A file or folder cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Where.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The content of a file cannot be used.
+    #[error("{}: {fault}", place(.path, *.row))]
+    Bad {
+        /// The file.
+        path: String,
+        /// Its line, counted from 1, where it has lines.
+        row: Option<u64>,
+        /// What is wrong, and what would be right.
+        fault: Fault,
+    },
+    /// A file does not hold an image of a known kind, or a damaged one.
+    #[error("{path} cannot be decoded as an image; replace the file, or take it out of the data")]
+    Image {
+        /// The file, or the archive and member.
+        path: String,
+        /// Why.
+        source: image::ImageError,
+    },
+    /// Settings that are out of range, or do not fit the data.
+    #[error("{0}")]
+    Settings(String),
+    /// More samples could not be read than are allowed to be left out.
+    #[error("{left_out} samples cannot be used, and {most} may be left out; the last is here")]
+    TooManyBad {
+        /// Samples that could not be read so far.
+        left_out: u64,
+        /// Samples that may be left out.
+        most: u64,
+        /// Why the last one could not be read.
+        source: Box<Error>,
+    },
+    /// The catalogue's word on a data set.
+    #[error(transparent)]
+    Catalogue(#[from] nearfar_catalogue::Error),
+    /// An archive cannot or must not be read.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// A tensor cannot be made.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// What is wrong with a place in a file.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A row has no label.
+    EmptyLabel,
+    /// A row has no text.
+    EmptyText {
+        /// The column.
+        column: String,
+    },
+    /// A row has too few or too many columns.
+    Columns {
+        /// Columns it has.
+        found: usize,
+        /// Columns it should have.
+        expected: usize,
+    },
+    /// A column that is asked for is not there.
+    NoColumn {
+        /// What was asked for.
+        column: String,
+        /// The columns there are.
+        known: Vec<String>,
+    },
+    /// A cell is not a number.
+    NotANumber {
+        /// The column.
+        column: String,
+        /// What it holds.
+        text: String,
+    },
+    /// A cell is NaN or infinite.
+    NotFinite {
+        /// The column.
+        column: String,
+        /// What it holds.
+        text: String,
+    },
+    /// A cell is neither yes nor no.
+    NotAFlag {
+        /// The column.
+        column: String,
+        /// What it holds.
+        text: String,
+    },
+    /// A score is out of its range.
+    Score {
+        /// The score.
+        score: f64,
+        /// The least there can be.
+        low: f64,
+        /// The greatest there can be.
+        high: f64,
+    },
+    /// A split is named that is not known.
+    Split {
+        /// The name.
+        text: String,
+    },
+    /// Bytes are not UTF-8.
+    NotUtf8,
+    /// A line is not a JSON object of plain values.
+    Json {
+        /// What the reader says.
+        message: String,
+    },
+    /// There are no samples.
+    Empty {
+        /// What was looked for.
+        wanted: &'static str,
+    },
+    /// A file has more rows or bytes than are read.
+    TooLarge {
+        /// What it has.
+        found: u64,
+        /// What is allowed.
+        limit: u64,
+        /// Of what: `bytes`, `rows`.
+        unit: &'static str,
+    },
+    /// A file that is listed is not there.
+    NoFile {
+        /// The file, as it is listed.
+        file: String,
+    },
+    /// An image is larger than the limits.
+    ImageTooLarge {
+        /// Its width.
+        width: u32,
+        /// Its height.
+        height: u32,
+        /// The longest side allowed.
+        side: u32,
+        /// The bytes of pixels allowed.
+        bytes: u64,
+    },
+    /// An image has another size than the others.
+    ImageSize {
+        /// Width and height.
+        found: [usize; 2],
+        /// Width and height of the others.
+        expected: [usize; 2],
+    },
+    /// A box does not lie in its image.
+    Box {
+        /// Left, top, right, bottom.
+        corners: [f64; 4],
+        /// Width and height of the image.
+        image: [u32; 2],
+    },
+    /// An idx file that is not what its header says.
+    Idx(IdxFault),
+    /// The name of a file is not UTF-8, so it is shown with escapes.
+    Name,
+    /// A file can be decoded, but not be used.
+    Unknown {
+        /// What it is.
+        what: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// A class has one sample, so nothing is positive to it.
+    LoneClass {
+        /// The class.
+        class: String,
+    },
+    /// A class is in two parts that should share none.
+    SharedClass {
+        /// The class.
+        class: String,
+        /// The part that should not have it.
+        part: String,
+        /// Whether the settings say that classes are held out; else it is the custom of such data.
+        required: bool,
+    },
+    /// Two files have the same pixels.
+    Duplicate {
+        /// The one that was seen first.
+        of: String,
+        /// Whether the two are in different classes or parts.
+        conflict: Option<String>,
+    },
+    /// A column has one value only.
+    Constant {
+        /// The column.
+        column: String,
+    },
+}
+
+/// What is wrong with an idx file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdxFault {
+    /// It ends within its header.
+    Header,
+    /// It does not begin with two zero bytes, the type byte 8 and the number of dimensions.
+    Magic([u8; 4]),
+    /// It has another number of dimensions.
+    Dimensions {
+        /// Those it has.
+        found: u8,
+        /// Those it should have.
+        expected: u8,
+    },
+    /// Its header claims another number of bytes than follow.
+    Length {
+        /// Bytes that follow.
+        found: u64,
+        /// Bytes that the header claims.
+        claimed: u128,
+    },
+    /// It has another number of labels than there are images.
+    Labels {
+        /// Labels.
+        labels: u64,
+        /// Images.
+        images: u64,
+    },
+}
+
+/// Whose fault an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// What was asked for.
+    Settings,
+    /// The content of the data.
+    Data,
+    /// The disk, a missing file, the machine.
+    Environment,
+}
+
+impl Error {
+    /// Whose fault it is: a command ends with another exit code for each.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Settings(_) => Blame::Settings,
+            Self::Bad { .. }
+            | Self::Image { .. }
+            | Self::TooManyBad { .. }
+            | Self::Damaged { .. } => Blame::Data,
+            Self::NotFetched { .. } | Self::Read { .. } => Blame::Environment,
+            Self::Catalogue(nearfar_catalogue::Error::UnknownDataSet { .. }) => Blame::Settings,
+            Self::Catalogue(error) if error.is_bad_data() => Blame::Data,
+            Self::Catalogue(_) => Blame::Environment,
+            Self::Archive(archive::Error::Open { .. }) => Blame::Environment,
+            Self::Archive(_) => Blame::Data,
+            Self::Tensor(error) => match nearfar_core::Error::of(error) {
+                Some(nearfar_core::Error::Settings(_)) => Blame::Settings,
+                Some(_) => Blame::Data,
+                None => Blame::Environment,
+            },
+        }
+    }
+
+    /// Whether data with it can still be trained on.
+    pub fn is_warning(&self) -> bool {
+        matches!(
+            self,
+            Self::Bad {
+                fault: Fault::LoneClass { .. }
+                    | Fault::Duplicate { .. }
+                    | Fault::Constant { .. }
+                    | Fault::SharedClass {
+                        required: false,
+                        ..
+                    }
+                    | Fault::Name,
+                ..
+            }
+        )
+    }
+
+    /// The file it is about, if it is about one.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Read { path, .. } | Self::Bad { path, .. } | Self::Image { path, .. } => {
+                Some(path)
+            }
+            Self::NotFetched { folder, .. } => Some(folder),
+            _ => None,
+        }
+    }
+
+    /// The line of that file.
+    pub fn row(&self) -> Option<u64> {
+        match self {
+            Self::Bad { row, .. } => *row,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn bad(path: impl Into<String>, row: impl Into<Option<u64>>, fault: Fault) -> Self {
+        Self::Bad {
+            path: path.into(),
+            row: row.into(),
+            fault,
+        }
+    }
+
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read {
+            path: shown(path),
+            source,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyLabel => {
+                f.write_str("the label is empty; give every row a label, or drop the row")
+            }
+            Self::EmptyText { column } => write!(
+                f,
+                "the text in `{column}` has no words; fill it in, or drop the row"
+            ),
+            Self::Columns { found, expected } => write!(
+                f,
+                "there are {found} columns, not {expected}; look for a delimiter or a quote that is missing or too many"
+            ),
+            Self::NoColumn { column, known } => {
+                write!(f, "there is no column `{column}`; ")?;
+                match crate::names::nearest(column, known.iter().map(String::as_str)) {
+                    Some(nearest) => write!(f, "did you mean `{nearest}`?"),
+                    None => write!(f, "there are `{}`", known.join("`, `")),
+                }
+            }
+            Self::NotANumber { column, text } => {
+                write!(f, "`{column}` holds `{text}`, which is not a number")
+            }
+            Self::NotFinite { column, text } => write!(
+                f,
+                "`{column}` holds `{text}`; fill in a number, drop the row, or say `missing = \"{text}\"` to have the \
+                 mean of the column instead"
+            ),
+            Self::NotAFlag { column, text } => write!(
+                f,
+                "`{column}` holds `{text}`; `1`, `true` or `yes`, or `0`, `false` or `no` are right"
+            ),
+            Self::Score { score, low, high } => {
+                write!(f, "the score {score} is not between {low} and {high}")
+            }
+            Self::Split { text } => write!(
+                f,
+                "the split is `{text}`; `train`, `validation` and `test` are known"
+            ),
+            Self::NotUtf8 => f.write_str("there are bytes that are not UTF-8; convert the file"),
+            Self::Json { message } => write!(
+                f,
+                "not a JSON object of texts and numbers, one a line ({message})"
+            ),
+            Self::Empty { wanted } => write!(f, "there are no {wanted}"),
+            Self::TooLarge { found, limit, unit } => {
+                write!(f, "there are {found} {unit}; {limit} are read at most")
+            }
+            Self::NoFile { file } => write!(
+                f,
+                "`{file}` is not there; paths are relative to the folder of the list, or to `folder` where it is set"
+            ),
+            Self::ImageTooLarge {
+                width,
+                height,
+                side,
+                bytes,
+            } => write!(
+                f,
+                "the image is {width} by {height}; sides up to {side} and {bytes} bytes of pixels are decoded"
+            ),
+            Self::ImageSize { found, expected } => write!(
+                f,
+                "the image is {} by {}, others are {} by {}; set `size` to have all resized",
+                found[0], found[1], expected[0], expected[1]
+            ),
+            Self::Box { corners, image } => write!(
+                f,
+                "the box from ({}, {}) to ({}, {}) does not lie in the image of {} by {}",
+                corners[0], corners[1], corners[2], corners[3], image[0], image[1]
+            ),
+            Self::Idx(fault) => fault.fmt(f),
+            Self::Name => f.write_str(
+                "the name is not plain UTF-8, so it is shown with escapes such as %FF; rename the file",
+            ),
+            Self::Unknown { what, expected } => write!(f, "{what}; {expected}"),
+            Self::LoneClass { class } => write!(
+                f,
+                "class `{class}` has one sample, so nothing is positive to it; add samples, or drop the class"
+            ),
+            Self::SharedClass { class, part, .. } => write!(
+                f,
+                "class `{class}` is in the training part and in `{part}`, which should share none; drop it from one of them"
+            ),
+            Self::Duplicate { of, conflict } => {
+                write!(f, "the pixels are those of {of}")?;
+                match conflict {
+                    Some(conflict) => write!(f, ", {conflict}; drop one of them"),
+                    None => f.write_str("; drop one of them"),
+                }
+            }
+            Self::Constant { column } => write!(
+                f,
+                "column `{column}` has one value only and says nothing; `skip` it"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for IdxFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => f.write_str("the file ends within its header"),
+            Self::Magic(found) => write!(
+                f,
+                "the file begins with {found:02x?}; an idx file of bytes begins with [00, 00, 08] and its dimensions"
+            ),
+            Self::Dimensions { found, expected } => {
+                write!(f, "the file has {found} dimensions, not {expected}")
+            }
+            Self::Length { found, claimed } => write!(
+                f,
+                "{found} bytes follow the header, which claims {claimed}; fetch the file again"
+            ),
+            Self::Labels { labels, images } => {
+                write!(f, "there are {labels} labels for {images} images")
+            }
+        }
+    }
+}
+
+fn place(path: &str, row: Option<u64>) -> String {
+    match row {
+        Some(row) => format!("{path}, row {row}"),
+        None => path.to_owned(),
+    }
+}
+
+fn are(files: &[String]) -> String {
+    match files {
+        [one] => format!("{one} is"),
+        all => format!("{} are", all.join(", ")),
+    }
+}
+
+/// A path as text. Bytes that are not UTF-8 and control characters are shown as `%FF`; a `%` then is `%25`.
+pub(crate) fn shown(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => {
+            let mut text = String::new();
+            for chunk in bytes.utf8_chunks() {
+                for letter in chunk.valid().chars() {
+                    if letter.is_control() || letter == '%' {
+                        let mut buffer = [0; 4];
+                        letter
+                            .encode_utf8(&mut buffer)
+                            .bytes()
+                            .for_each(|byte| text += &format!("%{byte:02X}"));
+                    } else {
+                        text.push(letter);
+                    }
+                }
+                chunk
+                    .invalid()
+                    .iter()
+                    .for_each(|byte| text += &format!("%{byte:02X}"));
+            }
+            text
+        }
+    }
+}
+
+/// Where what is wrong with data goes: an end at the first, or a list of all.
+pub(crate) trait Sink {
+    fn take(&mut self, error: Error) -> Result<(), Error>;
+}
+
+/// Ends at the first that is more than a warning.
+pub(crate) struct Strict;
+
+impl Sink for Strict {
+    fn take(&mut self, error: Error) -> Result<(), Error> {
+        if error.is_warning() {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_where_what_and_what_would_be_right() {
+        let error = Error::bad("a.csv", 7, Fault::EmptyLabel);
+        assert_eq!(
+            error.to_string(),
+            "a.csv, row 7: the label is empty; give every row a label, or drop the row"
+        );
+        assert_eq!(
+            (error.path(), error.row(), error.blame()),
+            (Some("a.csv"), Some(7), Blame::Data)
+        );
+        let known = vec!["sentence_A".to_owned(), "score".to_owned()];
+        let error = Error::bad(
+            "a.csv",
+            1,
+            Fault::NoColumn {
+                column: "sentence_a".into(),
+                known,
+            },
+        );
+        assert_eq!(
+            error.to_string(),
+            "a.csv, row 1: there is no column `sentence_a`; did you mean `sentence_A`?"
+        );
+        let error = Error::NotFetched {
+            set: "mnist".into(),
+            folder: "data/mnist".into(),
+            files: vec!["a.gz".into(), "b.gz".into()],
+        };
+        assert!(
+            error.to_string().starts_with(
+                "`mnist` is not in data/mnist: a.gz, b.gz are not there; run `cargo xtask fetch-data mnist`"
+            ),
+            "{error}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_not_plain_are_escaped() {
+        use std::os::unix::ffi::OsStrExt;
+        let show = |bytes: &[u8]| shown(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!(show(b"a 50%.png"), "a 50%.png");
+        assert_eq!(show("ä.png".as_bytes()), "ä.png");
+        assert_eq!(show(b"a\n50%\xff.png"), "a%0A50%25%FF.png");
+    }
+}

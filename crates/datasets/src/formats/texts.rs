@@ -1,0 +1,301 @@
+//! Texts, and pairs of texts.
+
+use std::sync::Arc;
+
+use crate::{
+    Annotation, Dataset, Error, Sample, Value, Vocabulary,
+    error::{Fault, Sink},
+    formats::lines::{Line, Lines},
+    rows::{Rows, RowsBuilder},
+};
+
+/// Texts as they are in a file, before words have numbers.
+#[derive(Default)]
+pub(crate) struct RawTexts {
+    /// One or two for each row.
+    pub(crate) texts: Vec<Vec<String>>,
+    /// The score of each pair, where pairs are scored.
+    pub(crate) targets: Vec<f32>,
+    pub(crate) places: Vec<(Arc<str>, u64)>,
+}
+
+/// Which columns are what.
+pub(crate) struct TextColumns {
+    /// One, or two for pairs.
+    pub(crate) texts: Vec<usize>,
+    /// The class; or, of labeled pairs, yes or no.
+    pub(crate) label: Option<usize>,
+    /// The score of a pair, and the least and greatest there can be.
+    pub(crate) score: Option<(usize, Option<[f64; 2]>)>,
+    /// The part, in words.
+    pub(crate) split: Option<usize>,
+}
+
+impl TextColumns {
+    pub(crate) fn annotation(&self) -> Annotation {
+        match (self.texts.len(), &self.score) {
+            (2, Some(_)) => Annotation::ScoredPairs,
+            (2, None) => Annotation::LabeledPairs,
+            _ => Annotation::Classes,
+        }
+    }
+}
+
+impl RawTexts {
+    /// Adds the rows of a file. What is wrong with one goes to the sink, and the row is left out. `part_of` says what a
+    /// word of the split column stands for.
+    pub(crate) fn add(
+        &mut self,
+        lines: &Lines,
+        columns: &TextColumns,
+        part: &str,
+        part_of: &dyn Fn(&str) -> Option<String>,
+        rows: &mut RowsBuilder,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let path: Arc<str> = lines.path.as_str().into();
+        for line in &lines.rows {
+            let mut faults = Vec::new();
+            let texts: Vec<String> = columns
+                .texts
+                .iter()
+                .map(|&column| line.cells[column].to_owned())
+                .collect();
+            for (text, &column) in texts.iter().zip(&columns.texts) {
+                if crate::vocabulary::words(text).next().is_none() {
+                    let column = lines.names[column].clone();
+                    faults.push(Fault::EmptyText { column });
+                }
+            }
+            let class = label(lines, line, columns).unwrap_or_else(|fault| {
+                faults.push(fault);
+                String::new()
+            });
+            let target = score(lines, line, columns).unwrap_or_else(|fault| {
+                faults.push(fault);
+                0.0
+            });
+            let mut part = part.to_owned();
+            if let Some(column) = columns.split {
+                let text = &line.cells[column];
+                match part_of(text) {
+                    Some(found) => part = found,
+                    None => faults.push(Fault::Split {
+                        text: text.to_owned(),
+                    }),
+                }
+            }
+            if faults.is_empty() {
+                rows.push(&class, &part);
+                self.texts.push(texts);
+                if columns.score.is_some() {
+                    self.targets.push(target);
+                }
+                self.places.push((Arc::clone(&path), line.number));
+            }
+            for fault in faults {
+                sink.take(lines.bad(line, fault))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The class of a row; of a labeled pair `0` or `1`.
+fn label(lines: &Lines, line: &Line, columns: &TextColumns) -> Result<String, Fault> {
+    let Some(column) = columns.label else {
+        return Ok(String::new());
+    };
+    let text = &line.cells[column];
+    if text.is_empty() {
+        return Err(Fault::EmptyLabel);
+    }
+    if columns.annotation() != Annotation::LabeledPairs {
+        return Ok(text.to_owned());
+    }
+    flag(text)
+        .map(|flag| u8::from(flag).to_string())
+        .ok_or_else(|| Fault::NotAFlag {
+            column: lines.names[column].clone(),
+            text: text.to_owned(),
+        })
+}
+
+/// Yes or no.
+pub(crate) fn flag(text: &str) -> Option<bool> {
+    match text.to_lowercase().as_str() {
+        "1" | "true" | "yes" | "1.0" => Some(true),
+        "0" | "false" | "no" | "0.0" => Some(false),
+        _ => None,
+    }
+}
+
+fn score(lines: &Lines, line: &Line, columns: &TextColumns) -> Result<f32, Fault> {
+    let Some((column, range)) = columns.score else {
+        return Ok(0.0);
+    };
+    let text = &line.cells[column];
+    let score: f64 = text.parse().map_err(|_| Fault::NotANumber {
+        column: lines.names[column].clone(),
+        text: text.to_owned(),
+    })?;
+    let [low, high] = range.unwrap_or([f64::from(f32::MIN), f64::from(f32::MAX)]);
+    if !(low..=high).contains(&score) {
+        return Err(Fault::Score { score, low, high });
+    }
+    Ok(score as f32)
+}
+
+/// Texts in memory, as numbers of words.
+pub(crate) struct Texts {
+    raw: RawTexts,
+    tokens: Vec<Vec<Vec<u32>>>,
+    annotation: Annotation,
+    labels: Vec<u32>,
+    classes: Arc<[String]>,
+}
+
+impl Texts {
+    /// These texts by this vocabulary, `length` words of each at most.
+    pub(crate) fn new(
+        raw: RawTexts,
+        rows: &Rows,
+        annotation: Annotation,
+        vocabulary: &Vocabulary,
+        length: usize,
+    ) -> Self {
+        let tokens = raw
+            .texts
+            .iter()
+            .map(|texts| {
+                texts
+                    .iter()
+                    .map(|text| vocabulary.tokens(text, length))
+                    .collect()
+            })
+            .collect();
+        // Of labeled pairs the class `1` is 1, whether or not there is a `0`.
+        let labels = match annotation {
+            Annotation::LabeledPairs => rows
+                .labels
+                .iter()
+                .map(|&label| u32::from(rows.classes[label as usize] == "1"))
+                .collect(),
+            _ => rows.labels.clone(),
+        };
+        let classes = match annotation {
+            Annotation::LabeledPairs => vec!["apart".to_owned(), "together".to_owned()].into(),
+            _ => rows.classes.clone().into(),
+        };
+        Self {
+            raw,
+            tokens,
+            annotation,
+            labels,
+            classes,
+        }
+    }
+}
+
+impl Dataset for Texts {
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    fn sample(&self, index: u32) -> Result<Sample, Error> {
+        Ok(Sample {
+            inputs: self.tokens[index as usize]
+                .iter()
+                .map(|tokens| Value::Tokens(tokens.clone()))
+                .collect(),
+        })
+    }
+
+    fn annotation(&self) -> Annotation {
+        self.annotation
+    }
+
+    fn targets(&self) -> &[f32] {
+        &self.raw.targets
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn describe(&self, index: u32) -> String {
+        let (path, row) = &self.raw.places[index as usize];
+        format!(
+            "{} ({path}, row {row})",
+            self.raw.texts[index as usize].join(" | ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::Problems,
+        formats::lines::{LineFormat, Reading},
+    };
+
+    const CSV: Reading = Reading {
+        format: LineFormat::Csv,
+        header: true,
+        more_columns: false,
+    };
+
+    fn read(bytes: &[u8], columns: &TextColumns) -> (RawTexts, Rows, Vec<String>) {
+        let mut problems = Problems::new(10);
+        let lines = Lines::read("p.csv", bytes, CSV, &mut problems).expect("problems are kept");
+        let (mut raw, mut rows) = (RawTexts::default(), RowsBuilder::default());
+        let part_of = |word: &str| crate::split::part_of(word).map(str::to_owned);
+        raw.add(&lines, columns, "all", &part_of, &mut rows, &mut problems)
+            .expect("problems are kept");
+        let messages = problems.errors().map(ToString::to_string).collect();
+        (raw, rows.finish(), messages)
+    }
+
+    #[test]
+    fn scored_pairs_have_scores_in_their_range() {
+        let columns = TextColumns {
+            texts: vec![0, 1],
+            label: None,
+            score: Some((2, Some([1.0, 5.0]))),
+            split: None,
+        };
+        let bytes = b"a,b,s\na cat,a dog,3.5\na,?!,2\na,b,6\na,b,nan\na,b,x\n";
+        let (raw, rows, messages) = read(bytes, &columns);
+        assert_eq!((raw.targets.as_slice(), rows.len()), (&[3.5][..], 1));
+        assert!(messages[0].starts_with("p.csv, row 3: the text in `b` has no words"));
+        assert_eq!(
+            messages[1],
+            "p.csv, row 4: the score 6 is not between 1 and 5"
+        );
+        assert!(messages[2].contains("NaN") && messages[3].contains("`x`"));
+        let vocabulary = Vocabulary::of(["a cat a dog"], 1, None);
+        let texts = Texts::new(raw, &rows, columns.annotation(), &vocabulary, 1);
+        assert_eq!(
+            texts.sample(0).expect("in memory").inputs,
+            [Value::Tokens(vec![1]), Value::Tokens(vec![1])]
+        );
+        assert_eq!(texts.describe(0), "a cat | a dog (p.csv, row 2)");
+        assert_eq!(texts.annotation(), Annotation::ScoredPairs);
+    }
+
+    #[test]
+    fn labeled_pairs_are_yes_or_no() {
+        let columns = TextColumns {
+            texts: vec![0, 1],
+            label: Some(2),
+            score: None,
+            split: None,
+        };
+        let (raw, rows, messages) = read(b"a,b,same\nx,y,true\nx,z,1\nx,w,\nx,v,maybe\n", &columns);
+        assert_eq!(messages.len(), 2);
+        let vocabulary = Vocabulary::of(["x"], 1, None);
+        let texts = Texts::new(raw, &rows, columns.annotation(), &vocabulary, 9);
+        assert_eq!(texts.labels(), [1, 1]);
+    }
+}

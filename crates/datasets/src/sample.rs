@@ -1,0 +1,84 @@
+//! One sample, decoded.
+
+/// What a data set gives for one index: one input, or the two sides of a pair. What is known of it (its class or score)
+/// is asked of the data set, which knows it without decoding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// One value for each input.
+    pub inputs: Vec<Value>,
+}
+
+impl Sample {
+    /// A sample of one input.
+    pub fn of(value: impl Into<Value>) -> Self {
+        Self {
+            inputs: vec![value.into()],
+        }
+    }
+}
+
+/// One input of a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// An image.
+    Image(Image),
+    /// A vector of numbers.
+    Features(Vec<f32>),
+    /// Words as numbers; never empty.
+    Tokens(Vec<u32>),
+}
+
+impl Value {
+    /// What it is, in words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Image(_) => "images",
+            Self::Features(_) => "features",
+            Self::Tokens(_) => "texts",
+        }
+    }
+}
+
+impl From<Image> for Value {
+    fn from(image: Image) -> Self {
+        Self::Image(image)
+    }
+}
+
+/// An image of real numbers, usually from 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// 1 for gray, 3 for red, green and blue.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channel by channel, row by row: `channels · height · width`.
+    pub values: Vec<f32>,
+}
+
+impl Image {
+    /// An image of one value.
+    pub fn filled(channels: usize, height: usize, width: usize, value: f32) -> Self {
+        Self {
+            channels,
+            height,
+            width,
+            values: vec![value; channels * height * width],
+        }
+    }
+}
+
+/// A small picture of a sample, for reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thumbnail {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// 1 for gray, 3 for red, green and blue.
+    pub channels: usize,
+    /// Pixel by pixel, row by row: `height · width · channels`.
+    pub pixels: Vec<u8>,
+}
