@@ -174,7 +174,7 @@ fn lone_classes(data: &Data, problems: &mut Problems) {
 fn images(data: &Data, problems: &mut Problems) {
     /// Images that are decoded at once.
     const BLOCK: usize = 256;
-    let mut seen: BTreeMap<u64, Vec<(&'static str, &Arc<dyn Dataset>, u32)>> = BTreeMap::new();
+    let mut seen: BTreeMap<u64, Vec<Place<'_>>> = BTreeMap::new();
     for (name, dataset) in parts(data) {
         let all: Vec<u32> = (0..dataset.len() as u32).collect();
         for block in all.chunks(BLOCK) {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))] // A test that fails may panic.
 
 // In reading order: one sample, many samples, data as a run names them, what changes samples, what makes batches of them.
 mod dataset;

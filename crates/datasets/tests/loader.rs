@@ -1,5 +1,7 @@
 //! A loader gives the same batches whatever its threads do, and tells of what it cannot give.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A test that fails may panic, and what is skipped is printed.
+
 use std::{
     collections::BTreeSet,
     path::Path,

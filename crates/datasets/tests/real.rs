@@ -1,5 +1,7 @@
 //! The data sets of the catalogue, where `NEARFAR_DATASETS` names a folder that has them.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A test that fails may panic, and what is skipped is printed.
+
 use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
 use nearfar_core::Seed;
