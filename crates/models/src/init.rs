@@ -44,32 +44,21 @@ impl Init {
         }
     }
 
-    /// `count` numbers, in the order in which they lie in the tensor.
-    pub(crate) fn draw(self, count: usize, rng: &mut Rng) -> Vec<f64> {
-        match self {
-            Self::Constant(value) => vec![value; count],
-            Self::Uniform { low, high } => {
-                (0..count).map(|_| rng.uniform_between(low, high)).collect()
-            }
-            Self::Normal { mean, deviation } => (0..count)
-                .map(|_| mean + deviation * rng.normal())
-                .collect(),
+    /// `count` numbers, in the order in which they lie in the tensor. Each is drawn in f64 whatever it becomes, so that
+    /// an f32 model and its f64 twin start alike.
+    pub(crate) fn draw<T>(self, count: usize, rng: &mut Rng, number: fn(f64) -> T) -> Vec<T> {
+        let gate = count.div_ceil(4).max(1);
+        let mut one = |at: usize| match self {
+            Self::Constant(value) => value,
+            Self::Uniform { low, high } => rng.uniform_between(low, high),
+            Self::Normal { mean, deviation } => mean + deviation * rng.normal(),
             Self::Gates { bound, forget } => {
-                let gate = (count / 4).max(1);
                 // The forget gate takes its draws too, so that its constant does not move what follows.
-                let mut values = Self::Uniform {
-                    low: -bound,
-                    high: bound,
-                }
-                .draw(count, rng);
-                values
-                    .iter_mut()
-                    .skip(gate)
-                    .take(gate)
-                    .for_each(|value| *value = forget);
-                values
+                let drawn = rng.uniform_between(-bound, bound);
+                if at / gate == 1 { forget } else { drawn }
             }
-        }
+        };
+        (0..count).map(|at| number(one(at))).collect()
     }
 }
 
@@ -81,15 +70,15 @@ mod tests {
     #[test]
     fn each_kind_keeps_its_bounds() {
         let mut rng = Seed(1).rng(Purpose::Init, 0);
-        assert_eq!(Init::Constant(2.0).draw(3, &mut rng), [2.0; 3]);
-        let drawn = Init::fan_in(4).draw(1000, &mut rng);
+        assert_eq!(Init::Constant(2.0).draw(3, &mut rng, f64::from), [2.0; 3]);
+        let drawn = Init::fan_in(4).draw(1000, &mut rng, f64::from);
         assert!(drawn.iter().all(|x| (-0.5..0.5).contains(x)));
         assert!(drawn.iter().any(|&x| x < -0.45) && drawn.iter().any(|&x| x > 0.45));
         let normal = Init::Normal {
             mean: 3.0,
             deviation: 0.1,
         }
-        .draw(1000, &mut rng);
+        .draw(1000, &mut rng, f64::from);
         assert!((normal.iter().sum::<f64>() / 1000.0 - 3.0).abs() < 0.02);
     }
 
@@ -97,7 +86,7 @@ mod tests {
     fn the_forget_gate_is_the_second_quarter() {
         let draw = |forget| {
             let mut rng = Seed(1).rng(Purpose::Init, 0);
-            Init::Gates { bound: 0.5, forget }.draw(8, &mut rng)
+            Init::Gates { bound: 0.5, forget }.draw(8, &mut rng, f64::from)
         };
         let (drawn, other) = (draw(2.5), draw(1.0));
         assert_eq!(drawn[2..4], [2.5; 2]);

@@ -15,7 +15,7 @@ pub const MAX_TENSORS: usize = 10_000;
 /// How long a name may be, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 256;
 /// How many numbers one tensor may hold. A width with three zeros too many is told here, before memory is asked for.
-pub const MAX_NUMBERS: usize = 1 << 31;
+pub const MAX_NUMBERS: usize = 1 << 29;
 
 /// The tensors of one or several models: made by name, drawn from `(seed, name)`, kept in the order of their names.
 ///
@@ -188,14 +188,13 @@ impl Params {
             }
         }
         let mut rng = self.shared.seed.rng(Purpose::Init, position_of_name(&name));
-        // Drawn in f64 whatever the type, so that an f32 model and its f64 twin start alike.
-        let values = init.draw(count, &mut rng);
         let tensor = match self.shared.dtype {
-            DType::F64 => Tensor::from_vec(values, shape, &Device::Cpu)?,
-            _ => {
-                let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
-                Tensor::from_vec(values, shape, &Device::Cpu)?
-            }
+            DType::F64 => Tensor::from_vec(init.draw(count, &mut rng, |x| x), shape, &Device::Cpu)?,
+            _ => Tensor::from_vec(
+                init.draw(count, &mut rng, |x| x as f32),
+                shape,
+                &Device::Cpu,
+            )?,
         };
         let weight = Weight {
             var: Var::from_tensor(&tensor.to_device(&self.shared.device)?)?,
@@ -417,7 +416,7 @@ mod tests {
         let error = |result: Result<Weight>| result.expect_err("not possible").to_string();
         assert!(error(params.weight("a", 2, zero)).starts_with("there is a parameter `a` already"));
         assert!(error(params.weight(&"a".repeat(257), 2, zero)).contains("longer than 256 bytes"));
-        assert!(error(params.weight("b", (usize::MAX, 2), zero)).contains("more than 2147483648"));
+        assert!(error(params.weight("b", (usize::MAX, 2), zero)).contains("more than 536870912"));
         assert!(Params::new(Seed(7), DType::F16, &Device::Cpu).is_err());
         params.set("a", &Tensor::new(&[1f64, 2.0], &Device::Cpu)?)?;
         assert_eq!(values(&params.find("a").expect("made above")), [1.0, 2.0]);

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 use nearfar_core::{Encoded, Encoder, Error, Input, Mode, Parameter};
 use nearfar_kernels::l2_normalize;
 use serde::{Deserialize, Serialize};
@@ -39,13 +39,15 @@ pub enum Features {
 }
 
 /// How features become one vector for each input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// Vectors as they are, maps flattened in row-major order, the last valid state of a sequence.
-    #[default]
-    Keep,
-    /// Vectors as they are, the mean over the places of a map, the mean over the valid states of a sequence.
+    /// All numbers: vectors as they are, maps in row-major order. Sequences have different lengths and cannot be
+    /// flattened.
+    Flatten,
+    /// The state of a sequence after its last valid place.
+    Last,
+    /// The mean over the places of a map, or over the valid places of a sequence.
     Mean,
 }
 
@@ -53,28 +55,38 @@ impl Pooling {
     /// `(b, d)`
     fn pool(self, features: Features) -> Result<Tensor> {
         match (self, features) {
-            (_, Features::Vectors(vectors)) => Ok(vectors),
-            (Self::Keep, Features::Maps(maps)) => maps.flatten_from(1),
+            (Self::Flatten, Features::Vectors(vectors)) => Ok(vectors),
+            (Self::Flatten, Features::Maps(maps)) => maps.flatten_from(1),
             (Self::Mean, Features::Maps(maps)) => maps.flatten_from(2)?.mean(D::Minus1),
-            (Self::Keep, Features::States { last, .. }) => Ok(last),
-            (Self::Mean, Features::States { all, lengths, .. }) => {
-                let (_, t, _) = all.dims3()?;
-                // Each valid place counts 1/length, each other 0: a masked mean is one product.
-                let shares: Vec<f64> = lengths
-                    .iter()
-                    .flat_map(|&length| {
-                        let share = 1.0 / f64::from(length);
-                        (0..t).map(move |at| if at < length as usize { share } else { 0.0 })
-                    })
-                    .collect();
-                let shares =
-                    Tensor::from_vec(shares, (lengths.len(), 1, t), &candle_core::Device::Cpu)?
-                        .to_dtype(all.dtype())?
-                        .to_device(all.device())?;
-                shares.matmul(&all.contiguous()?)?.squeeze(1)
+            (Self::Last, Features::States { last, .. }) => Ok(last),
+            (Self::Mean, Features::States { all, lengths, .. }) => mean_of_valid(&all, &lengths),
+            (pooling, features) => {
+                let kind = match features {
+                    Features::Vectors(_) => "vectors",
+                    Features::Maps(_) => "maps",
+                    Features::States { .. } => "states of a sequence",
+                };
+                Err(Error::Settings(format!("`{pooling:?}` cannot pool {kind}")))?
             }
         }
     }
+}
+
+/// `(b, t, d)` to `(b, d)`.
+fn mean_of_valid(states: &Tensor, lengths: &[u32]) -> Result<Tensor> {
+    let (_, t, _) = states.dims3()?;
+    // Each valid place counts 1/length and each other 0: a masked mean is one product.
+    let shares: Vec<f64> = lengths
+        .iter()
+        .flat_map(|&length| {
+            let share = 1.0 / f64::from(length);
+            (0..t).map(move |at| if at < length as usize { share } else { 0.0 })
+        })
+        .collect();
+    let shares = Tensor::from_vec(shares, (lengths.len(), 1, t), &Device::Cpu)?
+        .to_dtype(states.dtype())?
+        .to_device(states.device())?;
+    shares.matmul(&states.contiguous()?)?.squeeze(1)
 }
 
 /// Makes embeddings of features: pools, projects if it has a projection, normalizes if it should.
@@ -146,7 +158,7 @@ impl Tower {
     ///
     /// let params = Params::new(Seed(7), DType::F32, &Device::Cpu)?;
     /// let squares = Squares(Linear::new(&params.at("squares"), 3, 2, true)?);
-    /// let head = Head { pooling: Pooling::Keep, projection: None, normalize: true };
+    /// let head = Head { pooling: Pooling::Flatten, projection: None, normalize: true };
     /// let tower = Tower::new("squares", InputShape::Features(3), Box::new(squares), head, 2, &params);
     /// let batch = Input::Dense(Tensor::ones((4, 3), DType::F32, &Device::Cpu)?);
     /// assert_eq!(tower.encode(&batch, Mode::Eval)?.embedding.dims(), [4, 2]);
@@ -225,13 +237,12 @@ impl Encoder for Tower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn pooling_gives_one_vector_each() -> Result<()> {
         let maps = || Tensor::new(&[[[[1f32, 2.0], [3.0, 4.0]]]], &Device::Cpu).map(Features::Maps);
         assert_eq!(
-            Pooling::Keep.pool(maps()?)?.to_vec2::<f32>()?,
+            Pooling::Flatten.pool(maps()?)?.to_vec2::<f32>()?,
             [[1.0, 2.0, 3.0, 4.0]]
         );
         assert_eq!(Pooling::Mean.pool(maps()?)?.to_vec2::<f32>()?, [[2.5]]);
@@ -246,13 +257,19 @@ mod tests {
             })
         };
         assert_eq!(
-            Pooling::Keep.pool(states()?)?.to_vec2::<f32>()?,
+            Pooling::Last.pool(states()?)?.to_vec2::<f32>()?,
             [[3.0], [6.0]]
         );
         assert_eq!(
             Pooling::Mean.pool(states()?)?.to_vec2::<f32>()?,
             [[2.0], [5.0]]
         );
+        let error = Pooling::Last
+            .pool(maps()?)
+            .expect_err("maps have no end")
+            .to_string();
+        assert_eq!(error, "`Last` cannot pool maps");
+        assert!(Pooling::Flatten.pool(states()?).is_err());
         Ok(())
     }
 }

@@ -101,7 +101,11 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 statistics: Statistics::Frozen,
                 ..small.clone()
             };
-            [small, normed, frozen]
+            let bare = Mlp {
+                hidden: vec![],
+                ..small.clone()
+            };
+            [small, normed, frozen, bare]
                 .map(|it| (ModelConfig::Mlp(it), InputShape::Features(4)))
                 .to_vec()
         }

@@ -109,7 +109,7 @@ impl Conv4 {
             })
             .collect::<Result<_>>()?;
         let head = Head {
-            pooling: Pooling::Keep,
+            pooling: Pooling::Flatten,
             projection: layers::Linear::fitting(&params.at("head"), flat, embedding)?,
             normalize: self.normalize,
         };

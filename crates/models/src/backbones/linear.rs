@@ -55,7 +55,7 @@ impl Linear {
         let width = size("linear", "width", self.width)?;
         let map = layers::Linear::new(&params.at("map"), features, width, self.bias)?;
         let head = Head {
-            pooling: Pooling::Keep,
+            pooling: Pooling::Flatten,
             projection: None,
             normalize: self.normalize,
         };

@@ -40,7 +40,7 @@ pub struct Lstm {
     pub layers: usize,
     /// Whether sequences are read in both directions.
     pub bidirectional: bool,
-    /// What becomes the embedding: `"keep"` the last valid state (of each direction), `"mean"` the mean of the valid
+    /// What becomes the embedding: `"last"` the last valid state (of each direction), or `"mean"` the mean of the valid
     /// ones.
     pub pooling: Pooling,
     /// Probability with which each number that a layer reads is dropped in training, less than 1.
@@ -74,7 +74,7 @@ impl Default for Lstm {
             hidden: None,
             layers: 1,
             bidirectional: false,
-            pooling: Pooling::Keep,
+            pooling: Pooling::Last,
             dropout: Fraction::literal(0.0),
             forget_bias: Finite::literal(2.5),
             normalize: false,
@@ -107,6 +107,12 @@ impl Lstm {
             InputShape::Frames { features } => (None, features),
             _ => return Err(input.refused("lstm", "sequences of tokens or frames")),
         };
+        if self.pooling == Pooling::Flatten {
+            Err(Error::Settings(
+                "lstm: `pooling` is \"flatten\", but sequences have different lengths; \"last\" and \"mean\" are possible"
+                    .into(),
+            ))?;
+        }
         let directions = if self.bidirectional { 2 } else { 1 };
         let hidden = match self.hidden {
             Some(hidden) => size("lstm", "hidden", hidden)?,
@@ -176,7 +182,7 @@ mod tests {
 
     #[test]
     fn padding_changes_nothing() -> Result<()> {
-        for pooling in [Pooling::Keep, Pooling::Mean] {
+        for pooling in [Pooling::Last, Pooling::Mean] {
             let settings = Lstm {
                 pooling,
                 layers: 2,
@@ -234,6 +240,11 @@ mod tests {
         assert_eq!(names(projected)?[..2], ["head.bias", "head.weight"]);
         let odd = Lstm { width: 51, ..both };
         assert!(odd.build(&TOKENS, &params()).is_err());
+        let flat = Lstm {
+            pooling: Pooling::Flatten,
+            ..Lstm::default()
+        };
+        assert!(flat.build(&TOKENS, &params()).is_err());
         Ok(())
     }
 

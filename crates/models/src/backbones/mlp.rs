@@ -87,7 +87,7 @@ impl Mlp {
             inputs = outputs;
         }
         let head = Head {
-            pooling: Pooling::Keep,
+            pooling: Pooling::Flatten,
             projection: Some(layers::Linear::new(
                 &params.at("head"),
                 inputs,

@@ -88,7 +88,7 @@ impl MnistTwin {
             full: layers::Linear::new(&params.at("full"), 64 * places, FULL, true)?,
         };
         let head = Head {
-            pooling: Pooling::Keep,
+            pooling: Pooling::Flatten,
             projection: Some(layers::Linear::new(
                 &params.at("head"),
                 FULL,
