@@ -1,7 +1,7 @@
 //! All models by name.
 
 use candle_core::Result;
-use nearfar_core::{Encoder, Error};
+use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::{Conv4, Linear, Lstm, Mlp, MnistTwin};
@@ -52,6 +52,16 @@ macro_rules! models {
                 }
             }
 
+            /// What its own file says of it.
+            pub fn doc(&self) -> String {
+                match self {
+                    $(Self::$Model(_) => {
+                        // The file of a model has its name.
+                        doc_of(include_str!(concat!("backbones/", $name, ".rs")), stringify!($Model))
+                    })*
+                }
+            }
+
             /// The encoder for this input, with its parameters made in `params`, where no other model may be: several
             /// towers of one run get a place each, such as `params.at("towers").at(0)`.
             ///
@@ -96,6 +106,10 @@ mod tests {
         for model in all {
             let text = toml::to_string(&model).expect("settings can be written");
             assert!(text.starts_with(&format!("[{}]", model.name())), "{text}");
+            assert!(
+                model.doc().contains("Reads "),
+                "its doc says what {model:?} reads"
+            );
             assert_eq!(
                 toml::from_str::<ModelConfig>(&text).expect("and read"),
                 model
