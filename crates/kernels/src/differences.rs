@@ -203,20 +203,23 @@ impl<T: Element> WithSimd for Forward<'_, T> {
             m,
             d,
         } = self;
-        let mut sums = [[T::ZERO; PANEL]; TILE];
+        let absolute = kind == Kind::Manhattan;
         for (x, result) in x.chunks(TILE * d).zip(result.chunks_mut(TILE * m)) {
-            let rows = x.len() / d;
             for (panel, packed) in packed.chunks_exact(d * PANEL).enumerate() {
-                sums = [[T::ZERO; PANEL]; TILE];
-                match (rows, kind == Kind::Manhattan) {
-                    (4, false) => panel_sums::<S, T, 4, false>(s, x, packed, d, &mut sums),
-                    (3, false) => panel_sums::<S, T, 3, false>(s, x, packed, d, &mut sums),
-                    (2, false) => panel_sums::<S, T, 2, false>(s, x, packed, d, &mut sums),
-                    (_, false) => panel_sums::<S, T, 1, false>(s, x, packed, d, &mut sums),
-                    (4, true) => panel_sums::<S, T, 4, true>(s, x, packed, d, &mut sums),
-                    (3, true) => panel_sums::<S, T, 3, true>(s, x, packed, d, &mut sums),
-                    (2, true) => panel_sums::<S, T, 2, true>(s, x, packed, d, &mut sums),
-                    (_, true) => panel_sums::<S, T, 1, true>(s, x, packed, d, &mut sums),
+                let mut sums = [[T::ZERO; PANEL]; TILE];
+                match (x.len() == TILE * d, absolute) {
+                    (true, false) => panel_sums::<S, T, TILE, false>(s, x, packed, d, &mut sums),
+                    (true, true) => panel_sums::<S, T, TILE, true>(s, x, packed, d, &mut sums),
+                    // What is left at the end, row by row.
+                    (false, absolute) => {
+                        for (x, sums) in x.chunks_exact(d).zip(sums.chunks_exact_mut(1)) {
+                            if absolute {
+                                panel_sums::<S, T, 1, true>(s, x, packed, d, sums);
+                            } else {
+                                panel_sums::<S, T, 1, false>(s, x, packed, d, sums);
+                            }
+                        }
+                    }
                 }
                 let (from, width) = (panel * PANEL, PANEL.min(m - panel * PANEL));
                 for (result, sums) in result.chunks_exact_mut(m).zip(&sums) {
@@ -230,7 +233,6 @@ impl<T: Element> WithSimd for Forward<'_, T> {
                 }
             }
         }
-        let _ = sums;
     }
 }
 
@@ -241,7 +243,7 @@ fn panel_sums<S: Simd, T: Element, const R: usize, const ABSOLUTE: bool>(
     x: &[T],
     packed: &[T],
     d: usize,
-    sums: &mut [[T; PANEL]; TILE],
+    sums: &mut [[T; PANEL]],
 ) {
     let mut from = 0;
     while from < d {
@@ -273,7 +275,7 @@ fn strip<S: Simd, T: Element, const R: usize, const V: usize, const ABSOLUTE: bo
     rows: &[&[T]; R],
     packed: &[T],
     column: usize,
-    sums: &mut [[T; PANEL]; TILE],
+    sums: &mut [[T; PANEL]],
 ) {
     let zero = T::splat(s, T::ZERO);
     let width = V * (size_of::<T::Lanes<S>>() / size_of::<T>());
@@ -388,33 +390,19 @@ impl<T: Element> WithSimd for Pull<'_, T> {
             for partners in partners.chunks(BLOCK) {
                 for (panel, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
                     let from = panel * PANEL;
+                    // Four vectors at once; of the widest ones they are a whole panel.
                     let width = 4 * size_of::<T::Lanes<S>>() / size_of::<T>();
-                    if width <= PANEL {
-                        for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
-                            gather::<S, T, 4>(
-                                s,
-                                signs,
-                                &row,
-                                y,
-                                padded,
-                                from + i * width,
-                                partners,
-                                sums,
-                            );
-                        }
-                    } else {
-                        for (i, sums) in sums.chunks_exact_mut(width / 2).enumerate() {
-                            gather::<S, T, 2>(
-                                s,
-                                signs,
-                                &row,
-                                y,
-                                padded,
-                                from + i * width / 2,
-                                partners,
-                                sums,
-                            );
-                        }
+                    for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
+                        gather::<S, T, 4>(
+                            s,
+                            signs,
+                            &row,
+                            y,
+                            padded,
+                            from + i * width,
+                            partners,
+                            sums,
+                        );
                     }
                 }
             }

@@ -29,6 +29,9 @@ mod squared_euclidean;
 mod conv_block;
 mod max_pool2d;
 
+// Sequences.
+mod lstm;
+
 // Parameters.
 mod optim;
 
@@ -40,6 +43,7 @@ pub use conv_block::{ConvBlock, ConvBlockOutput, Norm, conv_block, conv_block_re
 pub use euclidean::euclidean;
 pub use hinge::{hinge, relu};
 pub use l2_normalize::{TINY_NORM, l2_normalize};
+pub use lstm::{Direction, lstm, lstm_parameters};
 pub use manhattan::manhattan;
 pub use max_pool2d::max_pool2d;
 pub use optim::{AdamStep, SgdStep, adam_step, amsgrad_step, global_norm, sgd_step};

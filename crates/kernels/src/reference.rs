@@ -5,9 +5,11 @@
 //! to be compared with.
 
 pub use crate::absolute::reference as absolute;
+pub use crate::conv_block::conv_block_reference as conv_block;
 pub use crate::euclidean::reference as euclidean;
 pub use crate::hinge::reference as hinge;
 pub use crate::l2_normalize::reference as l2_normalize;
+pub use crate::lstm::reference as lstm;
 pub use crate::manhattan::reference as manhattan;
 pub use crate::max_pool2d::reference as max_pool2d;
 pub use crate::safe_sqrt::reference as safe_sqrt;

@@ -264,6 +264,77 @@ fn pooling_agrees() -> Result<()> {
 }
 
 #[test]
+fn recurrent_layers_agree() -> Result<()> {
+    // One more than a task's rows, a gate that is not whole vectors, one that is, one of more than a panel.
+    let shapes = [
+        (1, 1, 1, 1),
+        (3, 5, 4, 3),
+        (33, 7, 10, 16),
+        (2, 3, 70, 65),
+        (40, 2, 3, 50),
+        (0, 2, 3, 4),
+        (2, 0, 3, 4),
+    ];
+    for (batch, steps, features, hidden) in shapes {
+        // Every length from 0 to one more than there are steps.
+        let lengths: Vec<u32> = (0..batch as u32)
+            .map(|row| (row + 1) % (steps as u32 + 2))
+            .collect();
+        let parameters =
+            (noise(4 * hidden * (features + hidden + 1), 70)? * 0.3)?.to_dtype(DType::F32)?;
+        for direction in [kernels::Direction::Forward, kernels::Direction::Backward] {
+            for (layout, x) in layouts(&[batch, steps, features], 71, DType::F32)? {
+                let agree = check_agreement(
+                    |x| kernels::lstm(&x[0], &lengths, &x[1], hidden, direction),
+                    |x| reference::lstm(&x[0], &lengths, &x[1], hidden, direction),
+                    &[x, parameters.clone()],
+                    2e-6,
+                );
+                named(
+                    agree,
+                    &format!(
+                        "{batch} rows of {steps} steps, {features} to {hidden}, {direction:?}, {layout}"
+                    ),
+                );
+            }
+        }
+    }
+    for direction in [kernels::Direction::Forward, kernels::Direction::Backward] {
+        let inputs = [noise((3, 4, 2), 72)?, noise(4 * 3 * 6, 73)?];
+        check_gradient(
+            |x| kernels::lstm(&x[0], &[4, 2, 0], &x[1], 3, direction),
+            &inputs,
+            1e-7,
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_lies_beyond_a_row_is_not_read() -> Result<()> {
+    let parameters = noise(4 * 3 * 6, 74)?.to_dtype(DType::F32)?;
+    let mut values = noise((1, 3, 2), 75)?
+        .to_dtype(DType::F32)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    values[4..].fill(f32::NAN);
+    let x = Tensor::from_vec(values, (1, 3, 2), &Device::Cpu)?;
+    for version in [kernels::lstm, reference::lstm] {
+        for direction in [kernels::Direction::Forward, kernels::Direction::Backward] {
+            let states = version(&x, &[2], &parameters, 3, direction)?.to_vec3::<f32>()?;
+            let last = if direction == kernels::Direction::Forward {
+                states[0][1].clone()
+            } else {
+                vec![0.0; 3]
+            };
+            assert_eq!(states[0][2], last);
+            assert!(states[0].iter().flatten().all(|x| x.is_finite()));
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
     let x = noise((333, 70), 60)?.to_dtype(DType::F32)?;
     let on = |threads: usize| -> Result<Vec<Vec<u32>>> {

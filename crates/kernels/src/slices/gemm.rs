@@ -395,14 +395,56 @@ pub(crate) fn rows_times_panel<S: Simd>(
     c: &mut [f32],
     update: Update,
 ) {
-    match tile.count {
-        1 => rows_strips::<S, 1>(simd, a, &tile, segments, panel, width, c, update),
-        2 => rows_strips::<S, 2>(simd, a, &tile, segments, panel, width, c, update),
-        3 => rows_strips::<S, 3>(simd, a, &tile, segments, panel, width, c, update),
-        4 => rows_strips::<S, 4>(simd, a, &tile, segments, panel, width, c, update),
-        5 => rows_strips::<S, 5>(simd, a, &tile, segments, panel, width, c, update),
-        6 => rows_strips::<S, 6>(simd, a, &tile, segments, panel, width, c, update),
-        _ => {}
+    let call = RowsTimesPanel {
+        a,
+        tile,
+        segments,
+        panel,
+        width,
+        c,
+        update,
+    };
+    if cfg!(debug_assertions) {
+        // In line at all its places it takes a minute to compile, which a development build need not.
+        simd.vectorize(call);
+    } else {
+        call.with_simd(simd);
+    }
+}
+
+struct RowsTimesPanel<'a> {
+    a: &'a [f32],
+    tile: Tile,
+    segments: Segments,
+    panel: &'a [[f32; PANEL]],
+    width: usize,
+    c: &'a mut [f32],
+    update: Update,
+}
+
+impl WithSimd for RowsTimesPanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            a,
+            tile,
+            segments,
+            panel,
+            width,
+            c,
+            update,
+        } = self;
+        match tile.count {
+            1 => rows_strips::<S, 1>(simd, a, &tile, segments, panel, width, c, update),
+            2 => rows_strips::<S, 2>(simd, a, &tile, segments, panel, width, c, update),
+            3 => rows_strips::<S, 3>(simd, a, &tile, segments, panel, width, c, update),
+            4 => rows_strips::<S, 4>(simd, a, &tile, segments, panel, width, c, update),
+            5 => rows_strips::<S, 5>(simd, a, &tile, segments, panel, width, c, update),
+            6 => rows_strips::<S, 6>(simd, a, &tile, segments, panel, width, c, update),
+            _ => {}
+        }
     }
 }
 
@@ -509,14 +551,55 @@ pub(crate) fn columns_times_rows<S: Simd>(
     c: &mut [f32],
     stride: usize,
 ) {
-    for i in (0..rows).step_by(TILE) {
-        match rows - i {
-            1 => columns_strips::<S, 1>(simd, a, i, d, width, count, c, stride),
-            2 => columns_strips::<S, 2>(simd, a, i, d, width, count, c, stride),
-            3 => columns_strips::<S, 3>(simd, a, i, d, width, count, c, stride),
-            4 => columns_strips::<S, 4>(simd, a, i, d, width, count, c, stride),
-            5 => columns_strips::<S, 5>(simd, a, i, d, width, count, c, stride),
-            _ => columns_strips::<S, 6>(simd, a, i, d, width, count, c, stride),
+    let call = ColumnsTimesRows {
+        a,
+        rows,
+        d,
+        width,
+        count,
+        c,
+        stride,
+    };
+    if cfg!(debug_assertions) {
+        simd.vectorize(call); // As above.
+    } else {
+        call.with_simd(simd);
+    }
+}
+
+struct ColumnsTimesRows<'a> {
+    a: Run<'a>,
+    rows: usize,
+    d: Run<'a>,
+    width: usize,
+    count: (usize, usize),
+    c: &'a mut [f32],
+    stride: usize,
+}
+
+impl WithSimd for ColumnsTimesRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            a,
+            rows,
+            d,
+            width,
+            count,
+            c,
+            stride,
+        } = self;
+        for i in (0..rows).step_by(TILE) {
+            match rows - i {
+                1 => columns_strips::<S, 1>(simd, a, i, d, width, count, c, stride),
+                2 => columns_strips::<S, 2>(simd, a, i, d, width, count, c, stride),
+                3 => columns_strips::<S, 3>(simd, a, i, d, width, count, c, stride),
+                4 => columns_strips::<S, 4>(simd, a, i, d, width, count, c, stride),
+                5 => columns_strips::<S, 5>(simd, a, i, d, width, count, c, stride),
+                _ => columns_strips::<S, 6>(simd, a, i, d, width, count, c, stride),
+            }
         }
     }
 }

@@ -12,12 +12,15 @@ pub(crate) mod conv;
 pub(crate) mod gemm;
 pub(crate) mod norm_act_pool;
 pub(crate) mod optim;
+pub(crate) mod rnn;
 mod simd;
 mod workspace;
 
 pub use self::simd::{INSTRUCTION_SET_VARIABLE, instruction_set};
 pub(crate) use self::simd::{dispatch, fma, has_fma, multiply_add};
 pub(crate) use self::workspace::{Lease, lease, lease_bytes};
+
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -31,9 +34,39 @@ pub(crate) fn run<T: Send, R: Send>(
     tasks: Vec<T>,
     task: impl Fn(T) -> R + Send + Sync,
 ) -> Vec<R> {
-    if tasks.len() > 1 && work > PARALLEL_WORK && rayon::current_num_threads() > 1 {
-        tasks.into_par_iter().with_max_len(1).map(task).collect()
-    } else {
-        tasks.into_iter().map(task).collect()
+    if tasks.len() < 2 || work <= PARALLEL_WORK || rayon::current_num_threads() < 2 {
+        return tasks.into_iter().map(task).collect();
     }
+    // Each task waits in its slot for a thread, and leaves its result there. So the parallel loop is compiled once, and
+    // not for every kind of task.
+    let slots: Vec<Mutex<Slot<T, R>>> = tasks
+        .into_iter()
+        .map(|task| Mutex::new(Slot::Task(task)))
+        .collect();
+    let fill = |i: usize| {
+        let mut slot = slots[i].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Slot::Task(input) = std::mem::replace(&mut *slot, Slot::Taken) {
+            *slot = Slot::Result(task(input));
+        }
+    };
+    for_each(slots.len(), &fill);
+    let results = slots.into_iter().map(|slot| {
+        match slot.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Slot::Result(result) => result,
+            Slot::Task(_) | Slot::Taken => {
+                unreachable!("a panic of a task is passed on by the loop")
+            }
+        }
+    });
+    results.collect()
+}
+
+enum Slot<T, R> {
+    Task(T),
+    Taken,
+    Result(R),
+}
+
+fn for_each(count: usize, f: &(dyn Fn(usize) + Sync)) {
+    (0..count).into_par_iter().with_max_len(1).for_each(f);
 }
