@@ -656,7 +656,7 @@ impl WithSimd for Backward<'_> {
                     step: gates,
                     jump: 0,
                 };
-                let mut product = |a: &[f32], rows: usize, step: usize, c: &mut [f32]| {
+                let product = |a: &[f32], rows: usize, step: usize, c: &mut [f32]| {
                     let left = Run {
                         data: &a[first * step..],
                         step,
