@@ -180,9 +180,12 @@ fn each_axiom_that_is_not_claimed_has_a_witness() -> Result<()> {
     Ok(())
 }
 
-/// Both ways of everything there is, as functions of two sets of rows.
-fn functions() -> Vec<(String, Box<dyn Fn(&[Tensor]) -> Result<Tensor>>)> {
-    let mut functions: Vec<(String, Box<dyn Fn(&[Tensor]) -> Result<Tensor>>)> = Vec::new();
+/// A function of two sets of rows.
+type Function = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
+
+/// Both ways of everything there is.
+fn functions() -> Vec<(String, Function)> {
+    let mut functions: Vec<(String, Function)> = Vec::new();
     for ((name, matrix), (_, paired)) in distances().into_iter().zip(distances()) {
         functions.push((
             format!("matrix of {name}"),

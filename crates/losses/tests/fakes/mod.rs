@@ -11,23 +11,23 @@ use nearfar_losses::{Compares, Family, Join, LossConfig};
 
 /// Euclidean, squared, or Manhattan; of rows of length 1 or as they are.
 #[derive(Clone, Copy, Debug)]
-pub struct Fake {
-    pub kind: Kind,
-    pub unit: bool,
+pub(crate) struct Fake {
+    pub(crate) kind: Kind,
+    pub(crate) unit: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Euclidean,
     Squared,
     Manhattan,
 }
 
-pub const UNIT: Fake = Fake {
+pub(crate) const UNIT: Fake = Fake {
     kind: Kind::Euclidean,
     unit: true,
 };
-pub const RAW: Fake = Fake {
+pub(crate) const RAW: Fake = Fake {
     kind: Kind::Euclidean,
     unit: false,
 };
@@ -68,7 +68,7 @@ impl Distance for Fake {
 
 /// Cosines.
 #[derive(Clone, Copy, Debug)]
-pub struct Cosine;
+pub(crate) struct Cosine;
 
 impl Similarity for Cosine {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
@@ -82,7 +82,7 @@ impl Similarity for Cosine {
 
 /// Takes what it was told to.
 #[derive(Clone, Debug)]
-pub struct Given(pub Tuples);
+pub(crate) struct Given(pub(crate) Tuples);
 
 impl Stateful for Given {}
 
@@ -93,7 +93,7 @@ impl Miner for Given {
 }
 
 /// What a loss takes by default, for tests of all of them.
-pub fn join(config: &LossConfig, width: usize, dtype: DType) -> Join {
+pub(crate) fn join(config: &LossConfig, width: usize, dtype: DType) -> Join {
     let mut join = Join {
         classes: Some(9),
         width,
@@ -113,7 +113,7 @@ pub fn join(config: &LossConfig, width: usize, dtype: DType) -> Join {
 }
 
 /// Every loss, joined to its defaults.
-pub fn losses(width: usize, dtype: DType) -> Vec<(LossConfig, Box<dyn Loss>)> {
+pub(crate) fn losses(width: usize, dtype: DType) -> Vec<(LossConfig, Box<dyn Loss>)> {
     LossConfig::all()
         .into_iter()
         .map(|config| {
@@ -126,12 +126,12 @@ pub fn losses(width: usize, dtype: DType) -> Vec<(LossConfig, Box<dyn Loss>)> {
 }
 
 /// The stream of a step.
-pub fn stream() -> Rng {
+pub(crate) fn stream() -> Rng {
     Seed(0).rng(Purpose::Mining, 0)
 }
 
 /// A batch as the loss reads it: by class, or each row scored with the next.
-pub fn with_relation<T>(
+pub(crate) fn with_relation<T>(
     config: &LossConfig,
     rows: &Embeddings,
     f: impl FnOnce(&Comparison<'_>) -> T,
@@ -151,7 +151,7 @@ pub fn with_relation<T>(
 }
 
 /// Rows with labels and a seed.
-pub fn noise(n: usize, d: usize, labels: Vec<u32>, seed: u64) -> Embeddings {
+pub(crate) fn noise(n: usize, d: usize, labels: Vec<u32>, seed: u64) -> Embeddings {
     let mut rng = Seed(seed).rng(Purpose::Generation, 0);
     let numbers: Vec<f64> = (0..n * d).map(|_| rng.normal()).collect();
     let vectors = Tensor::from_vec(numbers, (n, d), &Device::Cpu).expect("full");
@@ -159,7 +159,7 @@ pub fn noise(n: usize, d: usize, labels: Vec<u32>, seed: u64) -> Embeddings {
 }
 
 /// The same rows as another tensor.
-pub fn with_vectors(rows: &Embeddings, vectors: Tensor) -> Embeddings {
+pub(crate) fn with_vectors(rows: &Embeddings, vectors: Tensor) -> Embeddings {
     Embeddings {
         vectors,
         ..rows.clone()
