@@ -47,7 +47,6 @@ impl Mining {
         let Some(miner) = self.miner.as_ref().filter(|miner| !miner.takes_all()) else {
             return Ok(Tuples::Pairs(SignedPairs::all(comparison, place)?));
         };
-        comparison.kinds(place)?; // Before anything is computed.
         let distances = match &self.distance {
             None => own()?,
             Some(distance) => {

@@ -67,13 +67,19 @@ impl<L: TripletLoss> Loss for OverTriplets<L> {
     }
 
     fn terms(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Vec<Terms>> {
-        comparison.kinds(self.name)?; // Before anything is computed.
         let (anchors, references) = (&comparison.anchors.vectors, &comparison.references.vectors);
-        let matrix = self.distance.matrix(anchors, references)?;
-        let triplets = self
-            .mining
-            .tuples(self.name, comparison, || Ok(matrix.clone()), rng)?
-            .into_triplets();
+        let matrix = || self.distance.matrix(anchors, references);
+        let (matrix, triplets) = if self.mining.takes_all() {
+            // Before anything is computed: this refuses relations that are neither classes nor lists.
+            let triplets = Triplets::all(comparison, self.name)?;
+            (matrix()?, triplets)
+        } else {
+            comparison.kinds(self.name)?;
+            let matrix = matrix()?;
+            let own = || Ok(matrix.clone());
+            let tuples = self.mining.tuples(self.name, comparison, own, rng)?;
+            (matrix, tuples.into_triplets())
+        };
         if triplets.is_empty() {
             return Ok(vec![Terms::none("triplet", comparison)]);
         }
