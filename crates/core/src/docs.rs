@@ -1,6 +1,6 @@
 //! The documentation of an item, out of its own source, so that a reference shows what the code says.
 
-/// The text of the `///` comment above `pub struct ITEM` or `pub enum ITEM` in a source; empty where there is none.
+/// The text of the `///` comment above `pub struct ITEM`, `pub enum ITEM` or the variant `ITEM(…)` in a source; empty where there is none.
 ///
 /// Registries give their own files to it (`include_str!`), and `nearfar config reference` shows the result.
 ///
@@ -12,10 +12,14 @@
 pub fn doc_of(source: &str, item: &str) -> String {
     let lines: Vec<&str> = source.lines().map(str::trim_start).collect();
     let is_item = |line: &&str| {
-        ["pub struct ", "pub enum "].iter().any(|start| {
-            line.strip_prefix(start)
-                .and_then(|rest| rest.strip_prefix(item))
-                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        let rest = ["pub struct ", "pub enum ", ""].iter().filter_map(|start| {
+            line.strip_prefix(start)?
+                .strip_prefix(item)
+                .map(|rest| (start.is_empty(), rest))
+        });
+        rest.into_iter().any(|(variant, rest)| match variant {
+            true => rest.starts_with('('),
+            false => !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'),
         })
     };
     let Some(at) = lines.iter().position(|line| is_item(line)) else {

@@ -212,6 +212,13 @@ macro_rules! losses {
                 }
             }
 
+            /// What its source says of it.
+            pub fn doc(&self) -> String {
+                match self {
+                    $(Self::$loss(_) => nearfar_core::doc_of(include_str!(concat!($name, ".rs")), stringify!($loss)),)*
+                }
+            }
+
             /// What it learns from.
             pub fn family(&self) -> Family {
                 match self {

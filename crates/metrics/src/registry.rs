@@ -1,6 +1,6 @@
 //! Distances and similarities by name.
 
-use nearfar_core::{Distance, Error, Similarity};
+use nearfar_core::{Distance, Error, Similarity, doc_of};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -79,6 +79,19 @@ impl DistanceConfig {
         }
     }
 
+    /// What its source says of it.
+    pub fn doc(&self) -> String {
+        match self {
+            Self::Euclidean(_) => doc_of(include_str!("euclidean.rs"), "Euclidean"),
+            Self::SquaredEuclidean(_) => {
+                doc_of(include_str!("squared_euclidean.rs"), "SquaredEuclidean")
+            }
+            Self::CosineDistance(_) => doc_of(include_str!("cosine_distance.rs"), "CosineDistance"),
+            Self::Manhattan(_) => doc_of(include_str!("manhattan.rs"), "Manhattan"),
+            Self::Mahalanobis(_) => doc_of(include_str!("mahalanobis.rs"), "Mahalanobis"),
+        }
+    }
+
     /// The distance itself.
     pub fn build(&self) -> Box<dyn Distance> {
         let length = Length::Euclidean;
@@ -129,6 +142,14 @@ impl SimilarityConfig {
         match self {
             Self::Cosine(_) => "cosine",
             Self::Dot(_) => "dot",
+        }
+    }
+
+    /// What its source says of it.
+    pub fn doc(&self) -> String {
+        match self {
+            Self::Cosine(_) => doc_of(include_str!("cosine.rs"), "Cosine"),
+            Self::Dot(_) => doc_of(include_str!("dot.rs"), "Dot"),
         }
     }
 

@@ -39,6 +39,13 @@ macro_rules! miners {
                 }
             }
 
+            /// What its source says of it.
+            pub fn doc(&self) -> String {
+                match self {
+                    $(Self::$miner(_) => nearfar_core::doc_of(include_str!(concat!($name, ".rs")), stringify!($miner)),)*
+                }
+            }
+
             /// The miner itself.
             pub fn build(&self) -> Box<dyn Miner> {
                 match self {

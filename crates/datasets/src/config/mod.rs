@@ -416,6 +416,16 @@ impl DataConfig {
         }
     }
 
+    /// What its source says of it.
+    pub fn doc(&self) -> String {
+        let variant: String = self
+            .name()
+            .split('_')
+            .map(|word| word[..1].to_uppercase() + &word[1..])
+            .collect();
+        nearfar_core::doc_of(include_str!("mod.rs"), &variant)
+    }
+
     /// The name of the data set of the catalogue that it reads; none for own and generated data.
     pub fn catalogue_name(&self) -> Option<&'static str> {
         match self {

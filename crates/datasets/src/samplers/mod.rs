@@ -71,6 +71,18 @@ impl SamplerConfig {
         }
     }
 
+    /// What its source says of it.
+    pub fn doc(&self) -> String {
+        use nearfar_core::doc_of;
+        match self {
+            Self::Shuffled(_) => doc_of(include_str!("shuffled.rs"), "Shuffled"),
+            Self::ClassesBySamples(_) => {
+                doc_of(include_str!("classes_by_samples.rs"), "ClassesBySamples")
+            }
+            Self::Pairs(_) => doc_of(include_str!("pairs.rs"), "PairSampler"),
+        }
+    }
+
     /// The sampler, after a check that it can do what it promises for these samples.
     ///
     /// # Errors

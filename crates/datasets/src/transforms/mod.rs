@@ -69,6 +69,13 @@ macro_rules! transforms {
                     $(Self::$kind(_) => $name,)*
                 }
             }
+
+            /// What its source says of it.
+            pub fn doc(&self) -> String {
+                match self {
+                    $(Self::$kind(_) => nearfar_core::doc_of(include_str!(concat!($name, ".rs")), stringify!($kind)),)*
+                }
+            }
         }
 
         impl Transform for TransformConfig {
