@@ -1,1 +1,34 @@
-//! The training loop of nearfar, its optimizers, schedules and checkpoints.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+// In reading order: one batch, what moves the parameters, the loop, what is kept of it.
+mod gradients;
+mod pattern;
+mod towers;
+mod trainer;
+
+pub mod optim;
+pub mod schedule;
+
+mod fit;
+mod observers;
+mod run;
+
+pub mod checkpoint;
+mod lock;
+
+mod error;
+mod large_stack;
+
+pub use checkpoint::{Checkpoint, Checkpoints, Loaded};
+pub use error::Error;
+pub use fit::{Answer, Ended, Event, Observer, Watch, fit};
+pub use gradients::Gradients;
+pub use large_stack::{STACK_BYTES, on_large_stack};
+pub use lock::RunLock;
+pub use observers::{Best, Better, MetricsLog, SaveEvery};
+pub use optim::{Optimizer, OptimizerConfig};
+pub use run::{Evaluation, Limits, Run, Scores, Signals};
+pub use schedule::{Schedule, ScheduleConfig};
+pub use towers::Towers;
+pub use trainer::{Counters, Group, Options, Outcome, PartValue, Position, Trainer};

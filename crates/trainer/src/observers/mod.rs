@@ -1,0 +1,9 @@
+//! Those who watch every run: a log, the best score, a checkpoint every so often.
+
+mod best;
+mod every;
+mod metrics_log;
+
+pub use best::{Best, Better};
+pub use every::SaveEvery;
+pub use metrics_log::MetricsLog;

@@ -1,0 +1,51 @@
+//! Names with stars.
+
+/// Whether a name fits a pattern, in which `*` stands for any text.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else {
+        return rest.is_empty(); // No star at all.
+    };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, name) in [
+            ("*", "a.b"),
+            ("a.b", "a.b"),
+            ("*.bias", "conv1.bias"),
+            ("loss.*", "loss.centers"),
+            ("*.norm*.weight", "block.0.norm1.weight"),
+            ("a*a", "aa"),
+            ("", ""),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("a.b", "a.b.c"),
+            ("*.bias", "bias"),
+            ("loss.*", "gloss.x"),
+            ("a*a", "a"),
+            ("*b*c", "cb"),
+            ("", "a"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+}

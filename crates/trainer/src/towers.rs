@@ -1,0 +1,126 @@
+//! One encoder for all inputs, or one for each.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Result, Tensor};
+use nearfar_core::{Encoded, Encoder, Error, Input, Mode, Parameter};
+
+/// One encoder for all inputs of a batch, or one for each of them.
+///
+/// The sides of a Siamese network are inputs of one tower. Where they have one shape they are stacked and encoded in one pass, so
+/// that layers with batch statistics see both sides together.
+pub struct Towers(Vec<Box<dyn Encoder>>);
+
+impl Towers {
+    /// One tower or several.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for none at all.
+    pub fn new(towers: Vec<Box<dyn Encoder>>) -> std::result::Result<Self, Error> {
+        if towers.is_empty() {
+            return Err(Error::Settings("there is no tower to train".into()));
+        }
+        Ok(Self(towers))
+    }
+
+    /// The inputs, each to its embeddings.
+    ///
+    /// # Errors
+    /// When there are several towers and not one for each input, or a tower cannot read its input.
+    pub fn encode(&self, inputs: &[Input], mut mode: Mode<'_>) -> Result<Vec<Encoded>> {
+        if let [tower] = &self.0[..] {
+            if inputs.len() > 1
+                && let Some(stacked) = Input::stacked(inputs)?
+            {
+                let rows = inputs.iter().map(Input::rows).collect::<Result<Vec<_>>>()?;
+                return split(tower.encode(&stacked, mode)?, &rows);
+            }
+            return inputs
+                .iter()
+                .map(|input| tower.encode(input, mode.reborrow()))
+                .collect();
+        }
+        if self.0.len() != inputs.len() {
+            Err(Error::Shape(format!(
+                "a batch has {} inputs for {} towers; there must be one for each",
+                inputs.len(),
+                self.0.len()
+            )))?;
+        }
+        self.0
+            .iter()
+            .zip(inputs)
+            .map(|(tower, input)| tower.encode(input, mode.reborrow()))
+            .collect()
+    }
+
+    /// The dimension of the embeddings; of the first tower where there are several.
+    pub fn width(&self) -> usize {
+        self.0[0].width()
+    }
+
+    /// How many there are.
+    #[allow(clippy::len_without_is_empty)] // There is at least one.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// One of them.
+    pub fn get(&self, index: usize) -> Option<&dyn Encoder> {
+        self.0.get(index).map(|tower| &**tower)
+    }
+
+    /// The tensors of all. One tower's have the names that it gives them, those of several begin with `towers.0.`, `towers.1.`, …
+    pub fn parameters(&self) -> Vec<Parameter> {
+        if let [tower] = &self.0[..] {
+            return tower.parameters();
+        }
+        let mut parameters = Vec::new();
+        for (index, tower) in self.0.iter().enumerate() {
+            parameters.extend(tower.parameters().into_iter().map(|parameter| Parameter {
+                name: format!("towers.{index}.{}", parameter.name),
+                ..parameter
+            }));
+        }
+        parameters
+    }
+
+    /// Where the parameters are; the CPU when there are none.
+    pub fn device(&self) -> Device {
+        self.parameters()
+            .first()
+            .map_or(Device::Cpu, |parameter| parameter.var.device().clone())
+    }
+}
+
+/// One encoding of stacked inputs as one for each.
+fn split(encoded: Encoded, rows: &[usize]) -> Result<Vec<Encoded>> {
+    let total: usize = rows.iter().sum();
+    let whole = |name: &str, tensor: &Tensor| -> Result<()> {
+        let found = tensor.dims().first().copied().unwrap_or(0);
+        if found != total {
+            Err(Error::Shape(format!(
+                "the tower gave {found} rows of `{name}` for {total} samples; they must agree"
+            )))?;
+        }
+        Ok(())
+    };
+    whole("embedding", &encoded.embedding)?;
+    for (name, tensor) in &encoded.extra {
+        whole(name, tensor)?;
+    }
+    let mut sides = Vec::with_capacity(rows.len());
+    let mut start = 0;
+    for &count in rows {
+        let mut extra = BTreeMap::new();
+        for (name, tensor) in &encoded.extra {
+            extra.insert(name.clone(), tensor.narrow(0, start, count)?);
+        }
+        sides.push(Encoded {
+            embedding: encoded.embedding.narrow(0, start, count)?,
+            extra,
+        });
+        start += count;
+    }
+    Ok(sides)
+}
