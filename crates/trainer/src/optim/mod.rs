@@ -300,6 +300,19 @@ impl OptimizerConfig {
         }
     }
 
+    /// What its source says of it.
+    pub fn doc(&self) -> String {
+        use nearfar_core::doc_of;
+        match self {
+            Self::Sgd(_) => doc_of(include_str!("sgd.rs"), "Sgd"),
+            Self::Adam(_) => doc_of(include_str!("adam.rs"), "Adam"),
+            Self::AdamW(_) => doc_of(include_str!("adam.rs"), "AdamW"),
+            Self::Adadelta(_) => doc_of(include_str!("adadelta.rs"), "Adadelta"),
+            Self::RmsProp(_) => doc_of(include_str!("rmsprop.rs"), "RmsProp"),
+            Self::Adagrad(_) => doc_of(include_str!("adagrad.rs"), "Adagrad"),
+        }
+    }
+
     /// The learning rate that a schedule starts from.
     pub fn learning_rate(&self) -> f64 {
         match self {
