@@ -138,10 +138,10 @@ impl IntoIterator for Gradients {
     }
 }
 
-/// Whether all numbers are finite: `x − x` is zero for those that are, and NaN for others.
+/// Whether all numbers are finite: `0 · x` is zero for those that are, and NaN for others.
 pub(crate) fn all_finite(tensor: &Tensor) -> Result<bool> {
     let tensor = tensor.detach();
-    let residue = (&tensor - &tensor)?.sum_all()?;
+    let residue = (tensor * 0.0)?.sum_all()?;
     Ok(numbers(&[residue])?[0] == 0.0)
 }
 
