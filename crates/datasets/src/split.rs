@@ -246,7 +246,8 @@ pub(crate) fn divide(
     }
     if let Some((name, _)) = evaluation.iter().find(|(_, rows)| rows.is_empty()) {
         return Err(Error::Settings(format!(
-            "the part `{name}` has no sample, of {}; look at `split`, `test_classes` and the fractions of `data`",
+            "the part `{name}` has no sample, of {}; look at `split` and `test_classes` of `data`, and at its fractions: a \
+             small part of a small class is nothing",
             rows.len()
         )));
     }
