@@ -372,7 +372,18 @@ pub(crate) fn assemble(
         } => {
             let has_missing = table.values.iter().any(|value| value.is_nan());
             let preparation = match stored {
-                Some(stored) => stored.clone(),
+                Some(stored @ Preparation::Features { names, .. }) => {
+                    if *names != table.names {
+                        return Err(Error::Settings(format!(
+                            "the run was trained on the columns `{}`, but the data have `{}`; set `features` or `skip` so that \
+                             they are the same",
+                            names.join("`, `"),
+                            table.names.join("`, `")
+                        )));
+                    }
+                    stored.clone()
+                }
+                Some(stored) => return Err(other_kind(stored, "features")),
                 None => Preparation::Features {
                     names: table.names.clone(),
                     missing,
