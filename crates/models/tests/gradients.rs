@@ -1,7 +1,7 @@
 //! Every layer against finite differences, in f64, for each parameter and the input.
 
 use candle_core::{DType, Device, Result, Tensor};
-use nearfar_core::{Finite, Fraction, Seed};
+use nearfar_core::{Finite, Fraction, NonNegative, Seed};
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::{
     BatchNorm, ConvBlock, ConvSettings, Embedding, Linear, Lstm, LstmSettings, Normalization,
@@ -125,7 +125,7 @@ fn dropout_of_half() -> Result<()> {
 #[test]
 fn embedding() -> Result<()> {
     let params = params();
-    let layer = Embedding::new(&params, 5, 3)?;
+    let layer = Embedding::new(&params, 5, 3, NonNegative::literal(1.0))?;
     let ids = Tensor::new(&[[1u32, 4, 4], [0, 1, 1]], &Device::Cpu)?;
     check_layer("embedding", params.parameters(), None, |_, mode| {
         layer.forward(&ids, mode)

@@ -58,7 +58,10 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             ]
         }
         ModelConfig::Lstm(_) => {
-            let words = Words { dim: 4 };
+            let words = Words {
+                dim: 4,
+                ..Words::default()
+            };
             let small = Lstm {
                 width: 5,
                 words,

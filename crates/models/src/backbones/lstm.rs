@@ -1,7 +1,7 @@
 //! A recurrent network over words or frames.
 
 use candle_core::Result;
-use nearfar_core::{Error, Finite, Fraction, Input, Mode};
+use nearfar_core::{Error, Finite, Fraction, Input, Mode, NonNegative};
 use serde::{Deserialize, Serialize};
 
 use crate::input_shape::size;
@@ -52,16 +52,23 @@ pub struct Lstm {
 }
 
 /// The vectors of words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Words {
     /// Numbers in a vector.
     pub dim: usize,
+    /// Standard deviation of the numbers at the start.
+    pub deviation: NonNegative,
 }
 
 impl Default for Words {
+    /// Small like published word vectors: with torch's deviation of 1 the states of two sentences start so far apart that
+    /// MaLSTM's similarity `e^−d`, and with it the gradient, is about nothing.
     fn default() -> Self {
-        Self { dim: 100 }
+        Self {
+            dim: 100,
+            deviation: NonNegative::literal(0.1),
+        }
     }
 }
 
@@ -100,7 +107,12 @@ impl Lstm {
             InputShape::Tokens { vocabulary } => {
                 let dim = size("lstm", "words.dim", self.words.dim)?;
                 (
-                    Some(Embedding::new(&params.at("words"), vocabulary, dim)?),
+                    Some(Embedding::new(
+                        &params.at("words"),
+                        vocabulary,
+                        dim,
+                        self.words.deviation,
+                    )?),
                     dim,
                 )
             }
@@ -205,6 +217,35 @@ mod tests {
             }
             assert_ne!(zeros[0], zeros[1]);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn sentences_start_near_enough_to_be_learned_from() -> Result<()> {
+        let similarity = |deviation: f64| -> Result<f64> {
+            let settings = Lstm {
+                words: Words {
+                    deviation: NonNegative::new(deviation)?,
+                    ..Words::default()
+                },
+                ..Lstm::default()
+            };
+            let tower = settings.build(&InputShape::Tokens { vocabulary: 40 }, &params())?;
+            let ids: Vec<u32> = (0..40).collect();
+            let input = Input::Sequence {
+                values: Tensor::from_vec(ids, (4, 10), &Device::Cpu)?,
+                lengths: vec![10; 4],
+            };
+            let rows = tower
+                .encode(&input, Mode::Eval)?
+                .embedding
+                .to_vec2::<f32>()?;
+            let distance =
+                |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum() };
+            Ok((-f64::from(distance(&rows[0], &rows[1]))).exp())
+        };
+        let (small, large) = (similarity(0.1)?, similarity(1.0)?);
+        assert!(small > 0.05 && large < 1e-3, "{small} {large}");
         Ok(())
     }
 

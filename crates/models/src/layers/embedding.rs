@@ -1,12 +1,12 @@
 //! Vectors of words.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Error, Mode};
+use nearfar_core::{Error, Mode, NonNegative};
 
 use crate::input_shape::size;
 use crate::{Init, Params, Weight};
 
-/// A learned vector for each id, as torch's `Embedding`, with its starting values: normal with mean 0, deviation 1.
+/// A learned vector for each id, as torch's `Embedding`. It starts normal with mean 0 and a given deviation; torch's is 1.
 ///
 /// Its tensor is `weight` `(count, dim)`. A row that no id of a batch names gets gradient zero. There is no padding id:
 /// what follows the true length of a sequence is not looked at by the layers that read the vectors.
@@ -20,12 +20,12 @@ impl Embedding {
     ///
     /// # Errors
     /// For sizes of 0, and those of [`Params::weight`].
-    pub fn new(params: &Params, count: usize, dim: usize) -> Result<Self> {
+    pub fn new(params: &Params, count: usize, dim: usize, deviation: NonNegative) -> Result<Self> {
         size("embedding", "count", count)?;
         size("embedding", "dim", dim)?;
         let init = Init::Normal {
             mean: 0.0,
-            deviation: 1.0,
+            deviation: deviation.get(),
         };
         Ok(Self {
             weight: params.weight("weight", (count, dim), init)?,
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_row_gets_the_gradients_of_all_its_places() -> Result<()> {
         let params = Params::new(Seed(1), DType::F32, &Device::Cpu)?;
-        let layer = Embedding::new(&params, 3, 1)?;
+        let layer = Embedding::new(&params, 3, 1, NonNegative::literal(1.0))?;
         params.set(
             "weight",
             &Tensor::new(&[[1f32], [2.0], [3.0]], &Device::Cpu)?,
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn unknown_tokens_are_named() -> Result<()> {
         let params = Params::new(Seed(1), DType::F32, &Device::Cpu)?;
-        let layer = Embedding::new(&params, 3, 1)?;
+        let layer = Embedding::new(&params, 3, 1, NonNegative::literal(1.0))?;
         let error = layer.forward(&Tensor::new(&[0u32, 3], &Device::Cpu)?, &mut Mode::Eval);
         assert_eq!(
             error.expect_err("3 is not below 3").to_string(),
