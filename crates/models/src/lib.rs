@@ -3,7 +3,6 @@
 
 // In reading order: what a model is built from, its layers, its trunk and its head, and the list of all.
 mod init;
-mod lstm_steps;
 mod params;
 mod var_builder;
 mod weights_file;

@@ -1,8 +1,8 @@
 //! Long short-term memory.
 
-use crate::lstm_steps::{Direction, lstm, lstm_parameters};
 use candle_core::{Result, Tensor};
 use nearfar_core::{Finite, Fraction, Mode};
+use nearfar_kernels::{Direction, lstm, lstm_parameters};
 
 use super::dropout;
 use crate::input_shape::size;
