@@ -7,7 +7,7 @@ use nearfar_core::{Batch, Batches, BoxError, Input, Purpose, Span, Stateful};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::run::{Evaluation, Limits, Run, Signals, checkpoint};
+use crate::run::{Evaluation, Limits, Run, Signals, check_names, checkpoint};
 use crate::trainer::{Outcome, Position, Trainer};
 
 /// Watches a run: a progress bar, a log, early stopping, checkpoints.
@@ -160,7 +160,7 @@ pub fn fit(
         allowed: limits.save_failures,
         unsaved: false,
     };
-    check_spans(trainer, &**batches, watch.observers, evaluations)?;
+    check(trainer, &**batches, watch.observers, evaluations)?;
     watch.tell(trainer, &Event::Start)?;
 
     loop {
@@ -449,13 +449,14 @@ fn refresh(
     )
 }
 
-/// Every so many must be at least one.
-fn check_spans(
+/// Every so many must be at least one, and names must be fit for a checkpoint, before hours of training are lost.
+fn check(
     trainer: &Trainer,
     batches: &dyn Batches,
     observers: &[(String, Box<dyn Observer>)],
     evaluations: &[Evaluation],
 ) -> Result<(), Error> {
+    check_names(observers)?;
     let loss = [("loss", trainer.loss().interval())];
     let batches = [("batches", batches.interval())];
     let observers = observers

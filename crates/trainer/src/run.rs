@@ -1,6 +1,6 @@
 //! Everything of a run that has a state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -172,15 +172,9 @@ pub(crate) fn checkpoint(
         (GRADIENTS.to_string(), state.gathered),
         (BATCHES.to_string(), batches.state()),
     ]);
+    check_names(observers)?;
     for (name, observer) in observers {
-        let twice = components
-            .insert(component_of(name), observer.state())
-            .is_some();
-        if twice || name.contains('/') {
-            return Err(Error::Settings(format!(
-                "the observer `{name}` cannot be told from others in a checkpoint; give each a name of its own, without `/`"
-            )));
-        }
+        components.insert(component_of(name), observer.state());
     }
     Ok(Checkpoint {
         seed: trainer.seed(),
@@ -192,6 +186,20 @@ pub(crate) fn checkpoint(
         gathered: state.gathered_batches,
         best: false,
     })
+}
+
+/// Each observer must be found again in a checkpoint.
+pub(crate) fn check_names(observers: &[(String, Box<dyn Observer>)]) -> Result<(), Error> {
+    let mut names = BTreeSet::new();
+    match observers
+        .iter()
+        .find(|(name, _)| name.contains('/') || !names.insert(name))
+    {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::Settings(format!(
+            "the observer `{name}` cannot be told from others in a checkpoint; give each a name of its own, without `/`"
+        ))),
+    }
 }
 
 fn component_of(observer: &str) -> String {

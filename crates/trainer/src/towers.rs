@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};
-use nearfar_core::{Encoded, Encoder, Error, Input, Mode, Parameter};
+use nearfar_core::{
+    Batch, BoxError, EmbeddingTable, Embeddings, Encoded, Encoder, Error, Input, Mode, Parameter,
+};
+
+use crate::trainer::{copies, put};
 
 /// One encoder for all inputs of a batch, or one for each of them.
 ///
@@ -83,6 +87,59 @@ impl Towers {
             }));
         }
         parameters
+    }
+
+    /// Copies of all tensors on the host, by name: the model, as it is saved.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn model(&self) -> Result<BTreeMap<String, Tensor>> {
+        copies(self.parameters())
+    }
+
+    /// Takes back what [`model`](Self::model) gave, such as [`Checkpoint::model`](crate::Checkpoint).
+    ///
+    /// # Errors
+    /// [`Misfit`](crate::Error::Misfit) with the name of a tensor that is missing, unknown, or of another shape; then nothing was
+    /// changed.
+    pub fn set_model(
+        &self,
+        model: &BTreeMap<String, Tensor>,
+    ) -> std::result::Result<(), crate::Error> {
+        put("model", self.parameters(), model)
+    }
+
+    /// The rows of a batch in [`Mode::Eval`], without a graph.
+    ///
+    /// # Errors
+    /// When a tower cannot read its input, or the classes and ids do not fit.
+    pub fn embed(&self, batch: &Batch) -> Result<Vec<Embeddings>> {
+        let encoded = self.encode(&batch.inputs, Mode::Eval)?;
+        let mut sides = batch.rows(encoded)?;
+        for side in &mut sides {
+            side.vectors = side.vectors.detach();
+            for tensor in side.extra.values_mut() {
+                *tensor = tensor.detach();
+            }
+        }
+        Ok(sides)
+    }
+
+    /// Batches as one table in [`Mode::Eval`], side after side.
+    ///
+    /// # Errors
+    /// Those of the batches, and of [`embed`](Self::embed).
+    pub fn table(
+        &self,
+        batches: impl Iterator<Item = std::result::Result<Batch, BoxError>>,
+    ) -> std::result::Result<EmbeddingTable, BoxError> {
+        let mut table = EmbeddingTable::new(self.width());
+        for batch in batches {
+            for side in self.embed(&batch?)? {
+                table.append(&side.vectors, &side.labels, &side.ids)?;
+            }
+        }
+        Ok(table)
     }
 
     /// Where the parameters are; the CPU when there are none.

@@ -449,15 +449,7 @@ impl Trainer {
     /// # Errors
     /// When a tower cannot read its input, or the classes and ids do not fit.
     pub fn embed(&self, batch: &Batch) -> candle_core::Result<Vec<Embeddings>> {
-        let encoded = self.towers.encode(&batch.inputs, Mode::Eval)?;
-        let mut sides = batch.rows(encoded)?;
-        for side in &mut sides {
-            side.vectors = side.vectors.detach();
-            for tensor in side.extra.values_mut() {
-                *tensor = tensor.detach();
-            }
-        }
-        Ok(sides)
+        self.towers.embed(batch)
     }
 
     /// Batches as one table in [`Mode::Eval`], side after side.
@@ -468,13 +460,7 @@ impl Trainer {
         &self,
         batches: impl Iterator<Item = Result<Batch, BoxError>>,
     ) -> Result<EmbeddingTable, BoxError> {
-        let mut table = EmbeddingTable::new(self.towers.width());
-        for batch in batches {
-            for side in self.embed(&batch?)? {
-                table.append(&side.vectors, &side.labels, &side.ids)?;
-            }
-        }
-        Ok(table)
+        self.towers.table(batches)
     }
 
     /// What encodes.
@@ -532,7 +518,7 @@ impl Trainer {
     /// # Errors
     /// Those of candle.
     pub fn model(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
-        copies(self.towers.parameters())
+        self.towers.model()
     }
 
     /// Takes back what [`model`](Self::model) gave.
@@ -540,7 +526,7 @@ impl Trainer {
     /// # Errors
     /// [`Error::Misfit`] with the name of a tensor that is missing, unknown, or of another shape.
     pub fn set_model(&mut self, model: &BTreeMap<String, Tensor>) -> Result<(), Error> {
-        put("model", self.towers.parameters(), model)
+        self.towers.set_model(model)
     }
 
     pub(crate) fn state(&self) -> candle_core::Result<TrainerState> {
@@ -610,7 +596,7 @@ pub(crate) struct TrainerState {
     pub(crate) gathered_batches: u64,
 }
 
-fn copies(parameters: Vec<Parameter>) -> candle_core::Result<BTreeMap<String, Tensor>> {
+pub(crate) fn copies(parameters: Vec<Parameter>) -> candle_core::Result<BTreeMap<String, Tensor>> {
     let copy = |parameter: Parameter| {
         // A step changes the parameter in its place, so that a clone would change with it.
         let tensor = parameter.var.as_detached_tensor();
@@ -624,7 +610,7 @@ fn copies(parameters: Vec<Parameter>) -> candle_core::Result<BTreeMap<String, Te
     parameters.into_iter().map(copy).collect()
 }
 
-fn put(
+pub(crate) fn put(
     component: &str,
     parameters: Vec<Parameter>,
     values: &BTreeMap<String, Tensor>,

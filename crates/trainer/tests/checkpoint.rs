@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use fakes::{FOLDER, bits, files, store};
 use nearfar_core::{Purpose, Seed};
 use nearfar_trainer::checkpoint::{
-    Checkpoint, Checkpoints, DiskFs, FORMAT, Fs, Manifest, ManifestFile, MemoryFs, sha256,
+    Checkpoint, Checkpoints, DiskFs, FORMAT, Fs, Manifest, ManifestFile, MemoryFs, load, sha256,
 };
 use nearfar_trainer::{Counters, Error, Position};
 
@@ -436,6 +436,25 @@ fn a_checkpoint_of_another_configuration_is_refused_with_both_hashes() {
 }
 
 #[test]
+fn others_may_read_while_a_run_saves() {
+    let fs = MemoryFs::new();
+    store(&fs, 2).save(&best(1, 0.0)).expect("saved");
+    let folder = Path::new(FOLDER);
+    fs.create_dir(&folder.join(".tmp-1-ckpt-00000002"))
+        .expect("a save is under way");
+    let before = fs.operations();
+    let newest = nearfar_trainer::checkpoint::latest(&fs, folder, None)
+        .expect("whole")
+        .expect("there");
+    let marked = nearfar_trainer::checkpoint::best(&fs, folder, Some("run"))
+        .expect("whole")
+        .expect("there");
+    assert_eq!(newest.manifest, marked.manifest);
+    assert_eq!(newest.manifest.files["model.safetensors"].sha256.len(), 64);
+    assert_eq!(fs.operations(), before, "nothing was changed");
+}
+
+#[test]
 fn leftovers_of_a_killed_process_are_swept_at_the_next_start() {
     let fs = MemoryFs::new();
     store(&fs, 1).save(&checkpoint(1, 0.0)).expect("saved");
@@ -495,7 +514,7 @@ fn forged(name: &str, bytes: &[u8]) -> Result<u64, Error> {
     let text = text(&manifest);
     fs.tamper(&folder.join("MANIFEST.json"), |it| *it = text.into_bytes())
         .expect("there");
-    kept.load(&folder).map(|it| it.position.step)
+    load(&fs, &folder).map(|(_, it)| it.position.step)
 }
 
 fn tensor_file(header: &str, data: usize) -> Vec<u8> {

@@ -346,6 +346,21 @@ fn every_zero_steps_is_refused() {
     assert!(error.to_string().contains("save"), "{error}");
 }
 
+#[test]
+fn names_that_a_checkpoint_cannot_hold_are_refused_at_the_start() {
+    for second in ["one", "a/b"] {
+        let mut it = run(None)
+            .watched_by("one", SaveEvery(Span::Steps(5)))
+            .watched_by(second, SaveEvery(Span::Steps(5)));
+        let error = fit(&mut it, Span::Steps(1), &mut |_| Ok(())).expect_err("ambiguous");
+        assert!(
+            error.to_string().contains(&format!("`{second}`")),
+            "{error}"
+        );
+        assert_eq!(it.trainer.position().step, 0);
+    }
+}
+
 fn logged(run: Run, log: MetricsLog) -> Run {
     run.evaluated("test", Span::Steps(2), |_| {
         Ok(BTreeMap::from([

@@ -15,7 +15,7 @@ use crate::trainer::{Counters, Position};
 pub use format::{FORMAT, Manifest, ManifestFile, load, sha256};
 pub use fs::{DiskFs, Fs};
 pub use memory_fs::{MemoryFs, PowerCut};
-pub use store::{Checkpoints, Loaded, Saved};
+pub use store::{Checkpoints, Loaded, Saved, best, latest};
 
 /// Everything that a run remembers, as a plain value. Random streams need no place in it: they are functions of the seed, their
 /// purpose and the position.

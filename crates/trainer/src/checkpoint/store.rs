@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::format::{self, Files, MANIFEST};
+use super::format::{self, Files, MANIFEST, Manifest};
 use super::{Checkpoint, DiskFs, Fs};
 use crate::error::Error;
 
@@ -34,8 +34,10 @@ pub struct Saved {
 /// What was loaded.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The newest that can be used.
+    /// The newest that can be used, or the best.
     pub checkpoint: Checkpoint,
+    /// What its files are; their hashes.
+    pub manifest: Manifest,
     /// Its folder.
     pub path: PathBuf,
     /// Newer ones that cannot be used, from the newest on, and why.
@@ -168,30 +170,7 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::OtherRun`] when it is of another configuration, and [`Error::NoneUsable`] when all are damaged.
     pub fn latest(&self) -> Result<Option<Loaded>, Error> {
-        let mut names = self.names()?;
-        names.reverse();
-        let mut skipped = Vec::new();
-        for name in names {
-            let path = self.folder.join(name);
-            match self.load(&path) {
-                Ok(checkpoint) => {
-                    return Ok(Some(Loaded {
-                        checkpoint,
-                        path,
-                        skipped,
-                    }));
-                }
-                Err(error @ Error::OtherRun { .. }) => return Err(error),
-                Err(error) => skipped.push(error),
-            }
-        }
-        if skipped.is_empty() {
-            return Ok(None);
-        }
-        Err(Error::NoneUsable {
-            path: self.folder.clone(),
-            reasons: skipped.iter().map(|error| chain(error)).collect(),
-        })
+        latest(&*self.fs, &self.folder, Some(&self.run))
     }
 
     /// The best checkpoint; none when none was marked.
@@ -199,31 +178,7 @@ impl Checkpoints {
     /// # Errors
     /// When it is damaged or of another configuration.
     pub fn best(&self) -> Result<Option<Loaded>, Error> {
-        let Some(name) = self.pointed(BEST)? else {
-            return Ok(None);
-        };
-        let path = self.folder.join(name);
-        Ok(Some(Loaded {
-            checkpoint: self.load(&path)?,
-            path,
-            skipped: Vec::new(),
-        }))
-    }
-
-    /// One checkpoint of this run, checked.
-    ///
-    /// # Errors
-    /// When it is damaged or of another configuration.
-    pub fn load(&self, path: &Path) -> Result<Checkpoint, Error> {
-        let (manifest, checkpoint) = format::load(&*self.fs, path)?;
-        if manifest.run != self.run {
-            return Err(Error::OtherRun {
-                path: path.to_path_buf(),
-                found: manifest.run,
-                wanted: self.run.clone(),
-            });
-        }
-        Ok(checkpoint)
+        best(&*self.fs, &self.folder, Some(&self.run))
     }
 
     /// Names of all checkpoints, from the oldest on.
@@ -231,10 +186,7 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`] when the folder cannot be read.
     pub fn names(&self) -> Result<Vec<String>, Error> {
-        let mut names = self.read_dir(&self.folder)?;
-        names.retain(|name| step_of(name).is_some());
-        names.sort_by_key(|name| step_of(name));
-        Ok(names)
+        names(&*self.fs, &self.folder)
     }
 
     fn build(&self, temporary: &Path, files: &Files) -> Result<(), Error> {
@@ -284,24 +236,9 @@ impl Checkpoints {
             })
     }
 
-    /// The name in such a file, if it is there and a checkpoint's.
-    fn pointed(&self, pointer: &str) -> Result<Option<String>, Error> {
-        let path = self.folder.join(pointer);
-        let bytes = match self.fs.read(&path, 64) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(Error::io("read", &path))?,
-        };
-        let name = String::from_utf8_lossy(&bytes).trim_end().to_string();
-        if step_of(&name).is_none() {
-            let reason = format!("it should hold the name of a checkpoint, and holds `{name}`");
-            return Err(Error::Corrupt { path, reason });
-        }
-        Ok(Some(name))
-    }
-
     /// Removes what is neither among the newest nor the best nor just saved.
     fn prune(&self, saved: &str) -> Result<(), Error> {
-        let best = match self.pointed(BEST) {
+        let best = match pointed(&*self.fs, &self.folder.join(BEST)) {
             // Nobody knows which is the best: better too many than too few.
             Err(Error::Corrupt { .. }) => return Ok(()),
             other => other?,
@@ -386,6 +323,83 @@ impl Checkpoints {
             Err(error) => Err(Error::io("read", path)(error)),
         }
     }
+}
+
+/// The newest checkpoint in a folder that can be used; none when there is no checkpoint at all.
+///
+/// This only reads, so that it may be done while a run trains there. Where `run` is given, a checkpoint of another configuration is
+/// refused.
+///
+/// # Errors
+/// [`Error::OtherRun`] when it is of another configuration, and [`Error::NoneUsable`] when all are damaged.
+pub fn latest(fs: &dyn Fs, folder: &Path, run: Option<&str>) -> Result<Option<Loaded>, Error> {
+    let mut skipped = Vec::new();
+    for name in names(fs, folder)?.iter().rev() {
+        match load_of(fs, folder.join(name), run) {
+            Ok(loaded) => return Ok(Some(Loaded { skipped, ..loaded })),
+            Err(error @ Error::OtherRun { .. }) => return Err(error),
+            Err(error) => skipped.push(error),
+        }
+    }
+    if skipped.is_empty() {
+        return Ok(None);
+    }
+    Err(Error::NoneUsable {
+        path: folder.to_path_buf(),
+        reasons: skipped.iter().map(|error| chain(error)).collect(),
+    })
+}
+
+/// The best checkpoint in a folder; none when none was marked. This only reads, as [`latest`].
+///
+/// # Errors
+/// When it is damaged or of another configuration.
+pub fn best(fs: &dyn Fs, folder: &Path, run: Option<&str>) -> Result<Option<Loaded>, Error> {
+    match pointed(fs, &folder.join(BEST))? {
+        Some(name) => load_of(fs, folder.join(name), run).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn load_of(fs: &dyn Fs, path: PathBuf, run: Option<&str>) -> Result<Loaded, Error> {
+    let (manifest, checkpoint) = format::load(fs, &path)?;
+    if let Some(wanted) = run
+        && manifest.run != wanted
+    {
+        return Err(Error::OtherRun {
+            path,
+            found: manifest.run,
+            wanted: wanted.into(),
+        });
+    }
+    Ok(Loaded {
+        checkpoint,
+        manifest,
+        path,
+        skipped: Vec::new(),
+    })
+}
+
+fn names(fs: &dyn Fs, folder: &Path) -> Result<Vec<String>, Error> {
+    let mut names = fs.read_dir(folder).map_err(Error::io("read", folder))?;
+    names.retain(|name| step_of(name).is_some());
+    names.sort_by_key(|name| step_of(name));
+    Ok(names)
+}
+
+/// The name that a pointer holds, if it is there and holds a checkpoint's.
+fn pointed(fs: &dyn Fs, path: &Path) -> Result<Option<String>, Error> {
+    let bytes = match fs.read(path, 64) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(Error::io("read", path))?,
+    };
+    let name = String::from_utf8_lossy(&bytes).trim_end().to_string();
+    if step_of(&name).is_none() {
+        let reason = format!("it should hold the name of a checkpoint, and holds `{name}`");
+        let path = path.to_path_buf();
+        return Err(Error::Corrupt { path, reason });
+    }
+    Ok(Some(name))
 }
 
 fn name_of(step: u64) -> String {

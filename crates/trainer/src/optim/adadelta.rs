@@ -86,4 +86,39 @@ mod tests {
         assert!((w.to_vec1::<f64>()?[0] - (1.0 - first - second)).abs() < 1e-14);
         Ok(())
     }
+
+    #[test]
+    fn three_steps_of_torch() -> Result<()> {
+        // torch.optim.Adadelta(lr=0.5, rho=0.8, eps=1e-4, weight_decay=0.1) of torch 2.8, in float64.
+        let adadelta = Adadelta {
+            learning_rate: NonNegative::literal(0.5),
+            rho: Fraction::literal(0.8),
+            eps: NonNegative::literal(1e-4),
+            weight_decay: NonNegative::literal(0.1),
+        };
+        let w = Var::new(&[1f64, -2.0], &Device::Cpu)?;
+        let mut optimizer = PerTensor::new(adadelta);
+        let steps = [
+            (
+                [2.0, -1.0],
+                [0.988_820_293_864_727_1, -1.988_821_600_638_400_7],
+            ),
+            (
+                [0.5, 3.0],
+                [0.984_017_623_428_760_5, -2.003_584_522_872_633],
+            ),
+            (
+                [0.0, -0.25],
+                [0.983_140_151_916_380_8, -2.000_100_803_890_499_7],
+            ),
+        ];
+        for (gradient, want) in steps {
+            let gradient = Tensor::new(&gradient, &Device::Cpu)?;
+            optimizer.update(&[Move::new("w", &w, &gradient, 0.5)])?;
+            for (got, want) in w.to_vec1::<f64>()?.iter().zip(want) {
+                assert!((got - want).abs() < 1e-14, "{got} {want}");
+            }
+        }
+        Ok(())
+    }
 }
