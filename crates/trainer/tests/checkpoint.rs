@@ -219,23 +219,27 @@ fn whatever_operation_fails_earlier_checkpoints_stay_and_the_path_is_named() {
 fn a_full_disk_names_the_bytes() {
     let fs = MemoryFs::new();
     let kept = store(&fs, 1);
-    fs.fail(6, 28);
     let messages: Vec<String> = (0..30)
         .filter_map(|index| {
             fs.fail(index, 28);
             Some(chain(&kept.save(&checkpoint(index, 0.0)).err()?))
         })
         .collect();
-    let wrote = messages
-        .iter()
-        .find(|text| text.contains("write ") && text.contains(" bytes to "))
-        .expect("a write");
-    assert!(
-        wrote.contains("model.safetensors")
-            || wrote.contains(".json")
-            || wrote.contains(".safetensors"),
-        "{wrote}"
-    );
+    for file in [
+        "model.safetensors",
+        "optim.safetensors",
+        "state.json",
+        "MANIFEST.json",
+        "LATEST",
+    ] {
+        let named = |text: &&String| {
+            text.starts_with("cannot write ") && text.contains(" bytes to ") && text.contains(file)
+        };
+        assert!(
+            messages.iter().any(|text| named(&text)),
+            "{file}: {messages:#?}"
+        );
+    }
 }
 
 #[test]

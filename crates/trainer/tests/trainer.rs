@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use fakes::{Line, Pull, ROWS, batch, bits, constant, loss_of, trainer};
+use fakes::{ROWS, batch, bits, constant, loss_of, trainer};
 use nearfar_core::{
     Batch, Comparison, Encoded, Encoder, Evaluated, Input, Loss, Mode, NonNegative, Parameter,
     Part, Positive, Rng, Stateful, Supervision, Terms,
@@ -558,5 +558,4 @@ fn losses_and_models_are_what_they_were_after_an_evaluation() {
         "nothing is random"
     );
     assert_eq!(weights(&trainer), before, "running statistics rest");
-    let _ = (Line::new(), Pull::new(None));
 }
