@@ -143,6 +143,26 @@ fn omniglot_is_what_the_twin_reads() {
 }
 
 #[test]
+fn omniglot_is_right_but_for_a_dot_that_two_people_drew_alike() {
+    let Some(root) = std::env::var_os("NEARFAR_DATASETS") else {
+        println!("skipped: check of omniglot (NEARFAR_DATASETS is not set)");
+        return;
+    };
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(root);
+    let omniglot = DataConfig::all()
+        .into_iter()
+        .find(|it| it.name() == "omniglot")
+        .unwrap();
+    let checked = nearfar_datasets::check(&omniglot, &root, Seed(0), 100);
+    let lines: Vec<String> = checked.problems.errors().map(ToString::to_string).collect();
+    let known = "images_background/Braille/character01/0192_19.png: the pixels are those of \
+                 images_background/Braille/character01/0192_03.png; drop one of them";
+    assert!(lines.iter().any(|line| line == known), "{lines:#?}");
+    assert!(checked.problems.can_be_trained_on(), "{lines:#?}");
+    assert_eq!(checked.parts[1].samples, 13_180);
+}
+
+#[test]
 fn sick_has_its_scores_and_its_words_are_from_the_training_part() {
     let Some(data) = load("data.sick = {}") else {
         return;

@@ -46,7 +46,7 @@ pub(crate) fn read(lines: &Lines, folder: &Path, sink: &mut dyn Sink) -> Result<
         if class.is_empty() {
             faults.push(Fault::EmptyLabel);
         }
-        let file: PathBuf = folder.join(&line.cells[path]);
+        let file = found(folder, &line.cells[path]);
         if line.cells[path].is_empty() || !file.is_file() {
             let file = line.cells[path].to_owned();
             faults.push(Fault::NoFile { file });
@@ -111,6 +111,47 @@ pub(crate) fn read(lines: &Lines, folder: &Path, sink: &mut dyn Sink) -> Result<
     })
 }
 
+/// The file of this name; or, where there is none, the one whose name was written with escapes such as `%FF`, as our own
+/// messages and lists have names that are not plain UTF-8.
+fn found(folder: &Path, name: &str) -> PathBuf {
+    let file = folder.join(name);
+    if name.contains('%') && !file.is_file() {
+        if let Some(plain) = unescaped(name) {
+            return folder.join(plain);
+        }
+    }
+    file
+}
+
+fn unescaped(name: &str) -> Option<PathBuf> {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        rest = behind;
+        bytes.push(match (first, behind) {
+            (b'%', [high, low, ..]) => {
+                rest = &behind[2..];
+                let digit = |it: u8| char::from(it).to_digit(16);
+                (digit(*high)? * 16 + digit(*low)?) as u8
+            }
+            (b'%', _) => return None,
+            _ => first,
+        });
+    }
+    path_of(bytes)
+}
+
+#[cfg(unix)]
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    Some(std::ffi::OsString::from_vec(bytes).into())
+}
+
+#[cfg(not(unix))]
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+    String::from_utf8(bytes).ok().map(PathBuf::from)
+}
+
 /// Four corners, or none.
 fn box_of(cells: [&str; 4]) -> Result<Option<[f64; 4]>, Fault> {
     if cells.iter().all(|cell| cell.is_empty()) {
@@ -138,6 +179,25 @@ mod tests {
         check::Problems,
         formats::lines::{LineFormat, Reading},
     };
+
+    #[cfg(unix)]
+    #[test]
+    fn names_with_escapes_are_found() -> Result<(), Box<dyn std::error::Error>> {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir()?;
+        let odd = folder
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"caf\xe9\n5%.png"));
+        std::fs::write(&odd, b"")?;
+        let plain = folder.path().join("50%25.png");
+        std::fs::write(&plain, b"")?;
+        assert_eq!(found(folder.path(), "caf%E9%0A5%25.png"), odd);
+        assert_eq!(found(folder.path(), "50%25.png"), plain); // A file that is there is meant.
+        for name in ["%", "a%4", "%zz"] {
+            assert_eq!(found(folder.path(), name), folder.path().join(name));
+        }
+        Ok(())
+    }
 
     #[test]
     fn the_columns_of_open_metric_learning_are_read() -> Result<(), Box<dyn std::error::Error>> {

@@ -355,6 +355,7 @@ impl Builder {
 mod tests {
     use super::*;
     use crate::{check::Problems, error::Strict};
+    use proptest::prelude::*;
 
     const CSV: Reading = Reading {
         format: LineFormat::Csv,
@@ -442,6 +443,24 @@ mod tests {
         Lines::read("a.jsonl", b"{\"a\":[1]}\n[1]\n{", json, &mut problems)?;
         assert_eq!(problems.errors().count(), 3);
         Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200), letters in "[a,\"{}:\t\n 1]{0,60}") {
+            let formats = [LineFormat::Csv, LineFormat::Tsv, LineFormat::Spaces, LineFormat::JsonLines];
+            for (format, header, more_columns) in formats.into_iter().flat_map(|it| [(it, true, false), (it, false, true)]) {
+                let reading = Reading { format, header, more_columns };
+                for bytes in [&bytes[..], letters.as_bytes()] {
+                    let lines = Lines::read("a", bytes, reading, &mut Problems::new(3)).expect("problems are kept");
+                    for line in &lines.rows {
+                        let count = line.cells.len();
+                        prop_assert!(count == lines.names.len() || more_columns && count > lines.names.len());
+                        prop_assert_eq!(line.cells.iter().count(), count);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -326,6 +326,7 @@ fn on_white(image: &DynamicImage) -> DynamicImage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn png(width: u32, height: u32, color: image::ExtendedColorType, bytes: &[u8]) -> Vec<u8> {
         let mut file = Vec::new();
@@ -404,6 +405,20 @@ mod tests {
                 error.to_string().starts_with("a.png cannot be decoded"),
                 "{error}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_answered(at in 0usize..400, byte: u8, cut in 0usize..400) {
+            let noise: Vec<u8> = (0..16 * 16u32).map(|i| (i * 7919 % 251) as u8).collect();
+            let file = png(16, 16, image::ExtendedColorType::L8, &noise);
+            let mut damaged = file.clone();
+            let place = at % file.len();
+            damaged[place] = byte;
+            let _ = decode(&damaged, "a.png", None, &Limits::DEFAULT);
+            damaged.truncate(cut);
+            let _ = decode(&damaged, "a.png", Some(Color::Rgb), &Limits::DEFAULT);
         }
     }
 
