@@ -71,7 +71,7 @@ pub enum Error {
     },
     /// The catalogue's word on a data set.
     #[error(transparent)]
-    Catalogue(#[from] nearfar_catalogue::Error),
+    Catalogue(Box<nearfar_catalogue::Error>),
     /// An archive cannot or must not be read.
     #[error(transparent)]
     Archive(#[from] archive::Error),
@@ -272,6 +272,12 @@ pub enum Blame {
     Environment,
 }
 
+impl From<nearfar_catalogue::Error> for Error {
+    fn from(error: nearfar_catalogue::Error) -> Self {
+        Self::Catalogue(Box::new(error)) // It holds hashes, and is far larger than ours.
+    }
+}
+
 impl Error {
     /// Whose fault it is: a command ends with another exit code for each.
     pub fn blame(&self) -> Blame {
@@ -282,9 +288,11 @@ impl Error {
             | Self::TooManyBad { .. }
             | Self::Damaged { .. } => Blame::Data,
             Self::NotFetched { .. } | Self::Read { .. } => Blame::Environment,
-            Self::Catalogue(nearfar_catalogue::Error::UnknownDataSet { .. }) => Blame::Settings,
-            Self::Catalogue(error) if error.is_bad_data() => Blame::Data,
-            Self::Catalogue(_) => Blame::Environment,
+            Self::Catalogue(error) => match &**error {
+                nearfar_catalogue::Error::UnknownDataSet { .. } => Blame::Settings,
+                error if error.is_bad_data() => Blame::Data,
+                _ => Blame::Environment,
+            },
             Self::Archive(archive::Error::Open { .. }) => Blame::Environment,
             Self::Archive(_) => Blame::Data,
             Self::Tensor(error) => match nearfar_core::Error::of(error) {

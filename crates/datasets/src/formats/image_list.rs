@@ -115,10 +115,11 @@ pub(crate) fn read(lines: &Lines, folder: &Path, sink: &mut dyn Sink) -> Result<
 /// messages and lists have names that are not plain UTF-8.
 fn found(folder: &Path, name: &str) -> PathBuf {
     let file = folder.join(name);
-    if name.contains('%') && !file.is_file() {
-        if let Some(plain) = unescaped(name) {
-            return folder.join(plain);
-        }
+    if name.contains('%')
+        && !file.is_file()
+        && let Some(plain) = unescaped(name)
+    {
+        return folder.join(plain);
     }
     file
 }
