@@ -1,4 +1,5 @@
 //! Scores of three clouds of points, and of the same after a linear map that was fitted to other points.
+#![allow(clippy::print_stdout)]
 
 use nearfar_core::{EmbeddingTable, Purpose, Seed};
 use nearfar_eval::{Score, Settings, Subject, evaluate, linear_baseline};

@@ -380,7 +380,7 @@ fn parse_safetensors(path: &Path, bytes: &[u8]) -> Result<(EmbeddingTable, Origi
             .collect()
     };
     let ids = integers(&view("ids", Dtype::I64, 1)?);
-    let labels = if tensors.names().iter().any(|name| *name == "labels") {
+    let labels = if tensors.names().contains(&"labels") {
         integers(&view("labels", Dtype::I64, 1)?)
     } else {
         Vec::new()

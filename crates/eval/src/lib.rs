@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))] // A test that panics fails, which is what it is for.
 
 // In reading order: what is near, how good that is, what else embeddings say, what is shown.
 mod exact;

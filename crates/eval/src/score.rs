@@ -93,8 +93,10 @@ const PLAIN: [(&str, Score); 15] = [
     ("mean_squared_error", Score::MeanSquaredError),
 ];
 
-/// Beginnings of names with a number of neighbors.
-const COUNTED: [(&str, fn(usize) -> Score); 3] = [
+/// The beginning of a name that ends in a number of neighbors, and what it makes of the number.
+type Counted = (&'static str, fn(usize) -> Score);
+
+const COUNTED: [Counted; 3] = [
     ("recall_at_", Score::RecallAt),
     ("precision_at_", Score::PrecisionAt),
     ("knn_accuracy_", Score::KnnAccuracy),

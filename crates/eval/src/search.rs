@@ -415,6 +415,7 @@ impl Eq for Found {}
 impl Row {
     /// Shows it a row of the gallery, whose key is within `error` of `about`, and exactly `exact()`.
     #[inline]
+    #[allow(clippy::neg_cmp_op_on_partial_ord)] // `!(a > b)` holds for NaN, as it must here.
     fn meet(
         &mut self,
         job: &Job<'_>,

@@ -34,7 +34,10 @@ pub(crate) fn shortened(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.into();
     }
-    text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+    text.chars()
+        .take(limit.saturating_sub(1))
+        .chain(['…'])
+        .collect()
 }
 
 #[cfg(test)]
@@ -43,11 +46,17 @@ mod tests {
 
     #[test]
     fn markup_becomes_text() {
-        assert_eq!(html("<b a='\"&'>\u{0}"), "&lt;b a=&#39;&quot;&amp;&#39;&gt;\u{fffd}");
+        assert_eq!(
+            html("<b a='\"&'>\u{0}"),
+            "&lt;b a=&#39;&quot;&amp;&#39;&gt;\u{fffd}"
+        );
         let value = serde_json::json!("</script><!--&\u{2028}");
         let text = json(&value);
         assert!(!text.contains(['<', '>', '&', '\u{2028}']));
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
         assert_eq!(shortened("größe", 3), "gr…");
         assert_eq!(shortened("größe", 5), "größe");
     }

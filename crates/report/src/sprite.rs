@@ -35,7 +35,10 @@ pub(crate) fn sprite(items: &[Item], wanted: &[u32], budget: usize) -> Option<Sp
         picture.is_whole().then_some((item, picture))
     };
     let all: Vec<(u32, &Picture)> = wanted.iter().filter_map(|&item| picture(item)).collect();
-    let largest = all.iter().map(|(_, picture)| picture.width.max(picture.height)).max()?;
+    let largest = all
+        .iter()
+        .map(|(_, picture)| picture.width.max(picture.height))
+        .max()?;
     let cell = largest.min(LARGEST);
     let gray = all.iter().all(|(_, picture)| picture.channels == 1);
     let mut count = all.len();
@@ -52,16 +55,26 @@ pub(crate) fn sprite(items: &[Item], wanted: &[u32], budget: usize) -> Option<Sp
                 columns,
                 rows,
                 cell,
-                cells: (0..).zip(shown).map(|(cell, (item, _))| (*item, cell)).collect(),
+                cells: (0..)
+                    .zip(shown)
+                    .map(|(cell, (item, _))| (*item, cell))
+                    .collect(),
                 left_out: all.len() - count,
             });
         }
         // A little less than the share that would fit, because the next try costs as much again.
-        count = ((count as f64 * budget as f64 / bytes.len() as f64 * 0.95) as usize).clamp(1, count - 1);
+        count = ((count as f64 * budget as f64 / bytes.len() as f64 * 0.95) as usize)
+            .clamp(1, count - 1);
     }
 }
 
-fn encode(shown: &[(u32, &Picture)], gray: bool, cell: u32, columns: u32, rows: u32) -> Option<Vec<u8>> {
+fn encode(
+    shown: &[(u32, &Picture)],
+    gray: bool,
+    cell: u32,
+    columns: u32,
+    rows: u32,
+) -> Option<Vec<u8>> {
     let (width, height) = (columns * cell, rows * cell);
     // Where pictures do not fill their cell, the sprite is of the color of their border in the page: white.
     let mut sheet = if gray {
@@ -96,7 +109,9 @@ fn encode(shown: &[(u32, &Picture)], gray: bool, cell: u32, columns: u32, rows: 
         sheet.write_to(&mut bytes, ImageFormat::Png).ok()?;
     } else {
         // Photographs are several times larger as PNG.
-        sheet.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 82)).ok()?;
+        sheet
+            .write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 82))
+            .ok()?;
     }
     Some(bytes.into_inner())
 }
@@ -105,7 +120,12 @@ fn decoded(picture: &Picture) -> Option<DynamicImage> {
     if !picture.is_whole() {
         return None;
     }
-    let Picture { width, height, channels, pixels } = picture.clone();
+    let Picture {
+        width,
+        height,
+        channels,
+        pixels,
+    } = picture.clone();
     match channels {
         1 => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
         _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
@@ -115,7 +135,9 @@ fn decoded(picture: &Picture) -> Option<DynamicImage> {
 /// One picture as PNG; none if it is not whole.
 pub(crate) fn png(picture: &Picture) -> Option<Vec<u8>> {
     let mut bytes = Cursor::new(Vec::new());
-    decoded(picture)?.write_to(&mut bytes, ImageFormat::Png).ok()?;
+    decoded(picture)?
+        .write_to(&mut bytes, ImageFormat::Png)
+        .ok()?;
     Some(bytes.into_inner())
 }
 
@@ -125,8 +147,18 @@ mod tests {
 
     fn item(channels: u8, side: u32, noise: u32) -> Item {
         let size = side * side * u32::from(channels);
-        let pixels = (0..size).map(|i| ((i + 1).wrapping_mul(noise.wrapping_mul(2_654_435_761)) >> 13) as u8).collect();
-        Item { picture: Some(Picture { width: side, height: side, channels, pixels }), ..Item::default() }
+        let pixels = (0..size)
+            .map(|i| ((i + 1).wrapping_mul(noise.wrapping_mul(2_654_435_761)) >> 13) as u8)
+            .collect();
+        Item {
+            picture: Some(Picture {
+                width: side,
+                height: side,
+                channels,
+                pixels,
+            }),
+            ..Item::default()
+        }
     }
 
     #[test]
@@ -134,7 +166,10 @@ mod tests {
         let items = [item(1, 8, 1), Item::default(), item(1, 4, 2), item(1, 8, 3)];
         let sprite = sprite(&items, &[3, 1, 0, 9], 1 << 20).unwrap();
         assert_eq!(sprite.cells, [(3, 0), (0, 1)].into());
-        assert_eq!((sprite.columns, sprite.rows, sprite.cell, sprite.left_out), (2, 1, 8, 0));
+        assert_eq!(
+            (sprite.columns, sprite.rows, sprite.cell, sprite.left_out),
+            (2, 1, 8, 0)
+        );
         assert!(sprite.url.starts_with("data:image/png;base64,iVBOR"));
     }
 
@@ -143,7 +178,11 @@ mod tests {
         let items: Vec<Item> = (1..40).map(|noise| item(3, 200, noise)).collect();
         let wanted: Vec<u32> = (0..39).collect();
         let sprite = sprite(&items, &wanted, 20_000).unwrap();
-        assert!(sprite.url.len() < 20_000 * 4 / 3 + 100, "{}", sprite.url.len());
+        assert!(
+            sprite.url.len() < 20_000 * 4 / 3 + 100,
+            "{}",
+            sprite.url.len()
+        );
         assert_eq!(sprite.cell, LARGEST);
         assert!(sprite.left_out > 0 && sprite.cells.contains_key(&0));
         assert_eq!(sprite.left_out + sprite.cells.len(), 39);
@@ -152,7 +191,22 @@ mod tests {
     #[test]
     fn no_pictures_no_sprite() {
         assert!(sprite(&[Item::default()], &[0], 1000).is_none());
-        let broken = Picture { width: 100, height: 100, channels: 1, pixels: vec![0] };
-        assert!(sprite(&[Item { picture: Some(broken), ..Item::default() }], &[0], 1000).is_none());
+        let broken = Picture {
+            width: 100,
+            height: 100,
+            channels: 1,
+            pixels: vec![0],
+        };
+        assert!(
+            sprite(
+                &[Item {
+                    picture: Some(broken),
+                    ..Item::default()
+                }],
+                &[0],
+                1000
+            )
+            .is_none()
+        );
     }
 }

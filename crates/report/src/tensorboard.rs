@@ -46,7 +46,11 @@ impl EventWriter {
         };
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
         let seconds = now() as u64;
-        let name = format!("events.out.tfevents.{seconds:010}.{}.{}", host(), std::process::id());
+        let name = format!(
+            "events.out.tfevents.{seconds:010}.{}.{}",
+            host(),
+            std::process::id()
+        );
         // A second writer within a second gets another name; TensorBoard reads all of a folder in the order of names.
         let mut tries = (0..1000).map(|number| folder.join(format!("{name}.{number}")));
         let (path, file) = loop {
@@ -127,21 +131,36 @@ impl EventWriter {
     /// # Errors
     /// As [`scalar`](Self::scalar).
     pub fn histogram(&mut self, tag: &str, step: u64, values: &[f32]) -> Result<()> {
-        let values: Vec<f64> =
-            values.iter().filter(|value| value.is_finite()).map(|&value| f64::from(value)).collect();
+        let values: Vec<f64> = values
+            .iter()
+            .filter(|value| value.is_finite())
+            .map(|&value| f64::from(value))
+            .collect();
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
         let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if values.is_empty() {
             return Ok(());
         }
         const INTERVALS: usize = 30;
-        let width = if high > low { (high - low) / INTERVALS as f64 } else { 1.0 };
+        let width = if high > low {
+            (high - low) / INTERVALS as f64
+        } else {
+            1.0
+        };
         let mut counts = [0.0; INTERVALS];
         for value in &values {
             counts[(((value - low) / width) as usize).min(INTERVALS - 1)] += 1.0;
         }
         // The end of the last interval is no less than the largest number, whatever rounding does.
-        let ends: Vec<f64> = (1..=INTERVALS).map(|i| if i == INTERVALS && high > low { high } else { low + width * i as f64 }).collect();
+        let ends: Vec<f64> = (1..=INTERVALS)
+            .map(|i| {
+                if i == INTERVALS && high > low {
+                    high
+                } else {
+                    low + width * i as f64
+                }
+            })
+            .collect();
         let mut histogram = Message::default();
         histogram.double(1, low);
         histogram.double(2, high);
@@ -218,7 +237,11 @@ fn now() -> f64 {
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
-        .or_else(|| std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok())
+        .or_else(|| {
+            std::env::var("HOSTNAME")
+                .or_else(|_| std::env::var("COMPUTERNAME"))
+                .ok()
+        })
         .unwrap_or_default();
     let plain: String = name
         .trim()
@@ -288,7 +311,10 @@ impl Message {
     }
 
     fn doubles(&mut self, field: u32, values: &[f64]) {
-        let packed: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let packed: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.bytes(field, &packed);
     }
 }
@@ -302,7 +328,11 @@ fn crc32c(bytes: &[u8]) -> u32 {
             let mut crc = byte as u32;
             let mut bit = 0;
             while bit < 8 {
-                crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+                crc = if crc & 1 == 1 {
+                    crc >> 1 ^ 0x82f6_3b78
+                } else {
+                    crc >> 1
+                };
                 bit += 1;
             }
             table[byte] = crc;
@@ -310,9 +340,9 @@ fn crc32c(bytes: &[u8]) -> u32 {
         }
         table
     };
-    !bytes
-        .iter()
-        .fold(!0, |crc: u32, byte| TABLE[usize::from(crc as u8 ^ byte)] ^ crc >> 8)
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        TABLE[usize::from(crc as u8 ^ byte)] ^ crc >> 8
+    })
 }
 
 /// As records store it, so that the checksum of a checksum is not a fixed point.
@@ -463,7 +493,9 @@ fn event(bytes: &[u8]) -> Option<Event> {
                 }
             }
             (7, Field::Bytes(log)) => {
-                event.start = fields(log)?.iter().any(|field| matches!(field, (1, Field::Number(1))));
+                event.start = fields(log)?
+                    .iter()
+                    .any(|field| matches!(field, (1, Field::Number(1))));
             }
             _ => {}
         }
@@ -493,7 +525,14 @@ fn value(bytes: &[u8]) -> Option<Value> {
                 value.kind = ValueKind::Picture(width, height, picture);
             }
             (5, Field::Bytes(histogram)) => {
-                let numbers = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+                let numbers = |bytes: &[u8]| {
+                    bytes
+                        .as_chunks()
+                        .0
+                        .iter()
+                        .map(|bytes| f64::from_le_bytes(*bytes))
+                        .collect()
+                };
                 let (mut ends, mut counts) = (Vec::new(), Vec::new());
                 for field in fields(histogram)? {
                     match field {
@@ -540,26 +579,66 @@ mod tests {
         let mut events = EventWriter::create(&folder.path().join("events")).unwrap();
         events.scalar("loss/train", 300, -0.5).unwrap();
         events.text("configuration", 0, "grüße").unwrap();
-        events.histogram("distances", 2, &[0.0, 3.0, 1.5, f32::NAN]).unwrap();
+        events
+            .histogram("distances", 2, &[0.0, 3.0, 1.5, f32::NAN])
+            .unwrap();
         events.histogram("distances", 3, &[]).unwrap();
-        let picture = Picture { width: 2, height: 1, channels: 1, pixels: vec![0, 255] };
+        let picture = Picture {
+            width: 2,
+            height: 1,
+            channels: 1,
+            pixels: vec![0, 255],
+        };
         events.picture("glyph", 4, &picture).unwrap();
-        events.picture("broken", 4, &Picture { width: 3, ..picture }).unwrap();
+        events
+            .picture(
+                "broken",
+                4,
+                &Picture {
+                    width: 3,
+                    ..picture
+                },
+            )
+            .unwrap();
         events.flush().unwrap();
-        let name = events.path().file_name().unwrap().to_string_lossy().into_owned();
+        let name = events
+            .path()
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
         assert!(name.starts_with("events.out.tfevents."), "{name}");
 
         let read = read_events(events.path()).unwrap();
         assert_eq!(read[0].version.as_deref(), Some("brain.Event:2"));
         assert!(read[1].time > 1.6e9);
-        let values: Vec<(u64, &Value)> = read[1..].iter().map(|event| (event.step, &event.values[0])).collect();
+        let values: Vec<(u64, &Value)> = read[1..]
+            .iter()
+            .map(|event| (event.step, &event.values[0]))
+            .collect();
         assert_eq!(values.len(), 4);
-        assert_eq!(values[0], (300, &Value { tag: "loss/train".into(), kind: ValueKind::Scalar(-0.5) }));
+        assert_eq!(
+            values[0],
+            (
+                300,
+                &Value {
+                    tag: "loss/train".into(),
+                    kind: ValueKind::Scalar(-0.5)
+                }
+            )
+        );
         assert_eq!(values[1].1.kind, ValueKind::Text("grüße".into()));
-        let ValueKind::Histogram(ends, counts) = &values[2].1.kind else { panic!("{values:?}") };
-        assert_eq!((ends.len(), ends[29], counts.iter().sum::<f64>()), (30, 3.0, 3.0));
+        let ValueKind::Histogram(ends, counts) = &values[2].1.kind else {
+            panic!("{values:?}")
+        };
+        assert_eq!(
+            (ends.len(), ends[29], counts.iter().sum::<f64>()),
+            (30, 3.0, 3.0)
+        );
         assert_eq!((counts[0], counts[15], counts[29]), (1.0, 1.0, 1.0));
-        let ValueKind::Picture(2, 1, png) = &values[3].1.kind else { panic!("{values:?}") };
+        let ValueKind::Picture(2, 1, png) = &values[3].1.kind else {
+            panic!("{values:?}")
+        };
         assert!(png.starts_with(b"\x89PNG"));
     }
 
