@@ -1,5 +1,5 @@
 //! What the distances that are sums over coordinates share: `Σ_k f(x_k − y_k)` for every row of `x` and every row of `y`,
-//! and the way back.
+//! and the way back. (And inner products, for [`crate::pair_loss`].)
 //!
 //! All of them are computed from the differences themselves and not from inner products. `‖x‖² + ‖y‖² − 2 x·y` would be
 //! one multiply-add a coordinate instead of a subtraction and a multiply-add, but loses half of the digits for rows that
@@ -10,7 +10,7 @@
 //! A tile of 4 rows of `x` and a panel of rows of `y` stays in registers; the result is the only `(n, m)` that is made.
 //! Entries whose gradient is 0 are skipped on the way back: after mining, most are.
 
-use std::sync::OnceLock;
+use std::borrow::Cow;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
@@ -29,11 +29,17 @@ const BLOCK: usize = 256;
 /// Differences that one task takes.
 const TASK: usize = 1 << 18;
 
+/// What is added up: `(x − y)²`, `|x − y|` or `x y`.
+const SQUARE: u8 = 0;
+const ABSOLUTE: u8 = 1;
+const PRODUCT: u8 = 2;
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Kind {
     Squared,
     Euclidean,
     Manhattan,
+    Dot,
 }
 
 impl Kind {
@@ -42,6 +48,15 @@ impl Kind {
             Self::Squared => "squared_euclidean",
             Self::Euclidean => "euclidean",
             Self::Manhattan => "manhattan",
+            Self::Dot => "dot",
+        }
+    }
+
+    fn term(self) -> u8 {
+        match self {
+            Self::Squared | Self::Euclidean => SQUARE,
+            Self::Manhattan => ABSOLUTE,
+            Self::Dot => PRODUCT,
         }
     }
 }
@@ -119,19 +134,31 @@ impl CustomOp2 for Differences {
 
 /// What each difference is multiplied by on the way back: the derivative of the distance, up to the difference itself.
 fn weights<T: Element>(kind: Kind, distance: &[T], gradient: &[T]) -> Vec<T> {
-    let both = distance.iter().zip(gradient);
+    distance
+        .iter()
+        .zip(gradient)
+        .map(|(&distance, &gradient)| weight(kind, distance, gradient))
+        .collect()
+}
+
+#[inline(always)]
+pub(crate) fn weight<T: Element>(kind: Kind, distance: T, gradient: T) -> T {
     match kind {
-        Kind::Squared => gradient.iter().map(|&g| g + g).collect(),
+        Kind::Squared => gradient + gradient,
         // Rows that coincide pull on nothing.
-        Kind::Euclidean => both
-            .map(|(&d, &g)| if d == T::ZERO { T::ZERO } else { g / d })
-            .collect(),
-        Kind::Manhattan => gradient.to_vec(),
+        Kind::Euclidean if distance == T::ZERO => T::ZERO,
+        Kind::Euclidean => gradient / distance,
+        Kind::Manhattan | Kind::Dot => gradient,
     }
 }
 
 fn transposed<T: Element>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
     let mut turned = vec![T::ZERO; x.len()];
+    transpose(x, rows, columns, &mut turned);
+    turned
+}
+
+pub(crate) fn transpose<T: Element>(x: &[T], rows: usize, columns: usize, turned: &mut [T]) {
     if rows > 0 && columns > 0 {
         for (i, row) in x.chunks_exact(columns).enumerate() {
             for (j, &x) in row.iter().enumerate() {
@@ -139,7 +166,46 @@ fn transposed<T: Element>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
             }
         }
     }
-    turned
+}
+
+/// The rows of `y` as panels of 64 columns: the k-th coordinates of 64 rows lie beside one another.
+pub(crate) fn pack<T: Element>(y: &[T], m: usize, d: usize) -> Vec<T> {
+    let mut packed = vec![T::ZERO; m.div_ceil(PANEL) * d * PANEL];
+    if packed.is_empty() {
+        return packed;
+    }
+    for (panel, packed) in packed.chunks_exact_mut(d * PANEL).enumerate() {
+        let rows = y[panel * PANEL * d..].chunks_exact(d).take(PANEL);
+        for (j, row) in rows.enumerate() {
+            for (packed, &y) in packed[j..].iter_mut().step_by(PANEL).zip(row) {
+                *packed = y;
+            }
+        }
+    }
+    packed
+}
+
+/// The distances of some rows of `x`, `d` long, to the `m` rows that were [packed](pack).
+pub(crate) fn rows<T: Element>(
+    kind: Kind,
+    x: &[T],
+    packed: &[T],
+    result: &mut [T],
+    m: usize,
+    d: usize,
+) {
+    if d == 0 || m == 0 {
+        result.fill(T::ZERO);
+        return;
+    }
+    dispatch(Forward {
+        kind,
+        x,
+        packed,
+        result,
+        m,
+        d,
+    });
 }
 
 fn forward<T: Element>(kind: Kind, x: &[T], y: &[T], n: usize, m: usize, d: usize) -> Vec<T> {
@@ -147,36 +213,15 @@ fn forward<T: Element>(kind: Kind, x: &[T], y: &[T], n: usize, m: usize, d: usiz
     if result.is_empty() || d == 0 {
         return result;
     }
-    // The rows of `y` as panels of 64 columns: the k-th coordinates of 64 rows lie beside one another.
-    let panels = m.div_ceil(PANEL);
-    let mut packed = vec![T::ZERO; panels * d * PANEL];
-    for (panel, packed) in packed.chunks_exact_mut(d * PANEL).enumerate() {
-        for (j, row) in y[panel * PANEL * d..]
-            .chunks_exact(d)
-            .take(PANEL)
-            .enumerate()
-        {
-            for (packed, &y) in packed[j..].iter_mut().step_by(PANEL).zip(row) {
-                *packed = y;
-            }
-        }
-    }
     // Work is cut by shape: whole tiles of rows, about as many as make a task.
-    let rows = (TASK / (m * d).max(1)).next_multiple_of(TILE).max(TILE);
+    let size = (TASK / (m * d).max(1)).next_multiple_of(TILE).max(TILE);
     let tasks = result
-        .chunks_mut(rows * m)
-        .zip(x.chunks(rows * d))
+        .chunks_mut(size * m)
+        .zip(x.chunks(size * d))
         .collect();
-    let packed = &packed;
+    let packed = pack(y, m, d);
     run(n * m * d, tasks, |(result, x)| {
-        dispatch(Forward {
-            kind,
-            x,
-            packed,
-            result,
-            m,
-            d,
-        });
+        rows(kind, x, &packed, result, m, d)
     });
     result
 }
@@ -203,23 +248,13 @@ impl<T: Element> WithSimd for Forward<'_, T> {
             m,
             d,
         } = self;
-        let absolute = kind == Kind::Manhattan;
         for (x, result) in x.chunks(TILE * d).zip(result.chunks_mut(TILE * m)) {
             for (panel, packed) in packed.chunks_exact(d * PANEL).enumerate() {
                 let mut sums = [[T::ZERO; PANEL]; TILE];
-                match (x.len() == TILE * d, absolute) {
-                    (true, false) => panel_sums::<S, T, TILE, false>(s, x, packed, d, &mut sums),
-                    (true, true) => panel_sums::<S, T, TILE, true>(s, x, packed, d, &mut sums),
-                    // What is left at the end, row by row.
-                    (false, absolute) => {
-                        for (x, sums) in x.chunks_exact(d).zip(sums.chunks_exact_mut(1)) {
-                            if absolute {
-                                panel_sums::<S, T, 1, true>(s, x, packed, d, sums);
-                            } else {
-                                panel_sums::<S, T, 1, false>(s, x, packed, d, sums);
-                            }
-                        }
-                    }
+                match kind.term() {
+                    SQUARE => tile::<S, T, SQUARE>(s, x, packed, d, &mut sums),
+                    ABSOLUTE => tile::<S, T, ABSOLUTE>(s, x, packed, d, &mut sums),
+                    _ => tile::<S, T, PRODUCT>(s, x, packed, d, &mut sums),
                 }
                 let (from, width) = (panel * PANEL, PANEL.min(m - panel * PANEL));
                 for (result, sums) in result.chunks_exact_mut(m).zip(&sums) {
@@ -236,9 +271,27 @@ impl<T: Element> WithSimd for Forward<'_, T> {
     }
 }
 
+/// The sums of a tile of rows of `x` with the rows of one panel; of fewer rows, one by one.
+#[inline(always)]
+fn tile<S: Simd, T: Element, const TERM: u8>(
+    s: S,
+    x: &[T],
+    packed: &[T],
+    d: usize,
+    sums: &mut [[T; PANEL]; TILE],
+) {
+    if x.len() == TILE * d {
+        panel_sums::<S, T, TILE, TERM>(s, x, packed, d, sums);
+    } else {
+        for (x, sums) in x.chunks_exact(d).zip(sums.chunks_exact_mut(1)) {
+            panel_sums::<S, T, 1, TERM>(s, x, packed, d, sums);
+        }
+    }
+}
+
 /// The sums of `R` rows of `x` with the rows of one panel.
 #[inline(always)]
-fn panel_sums<S: Simd, T: Element, const R: usize, const ABSOLUTE: bool>(
+fn panel_sums<S: Simd, T: Element, const R: usize, const TERM: u8>(
     s: S,
     x: &[T],
     packed: &[T],
@@ -258,10 +311,10 @@ fn panel_sums<S: Simd, T: Element, const R: usize, const ABSOLUTE: bool>(
         let mut column = 0;
         while column < PANEL {
             if const { S::REGISTER_COUNT >= 32 } && column + 4 * width <= PANEL {
-                strip::<S, T, R, 4, ABSOLUTE>(s, &rows, packed, column, sums);
+                strip::<S, T, R, 4, TERM>(s, &rows, packed, column, sums);
                 column += 4 * width;
             } else {
-                strip::<S, T, R, 2, ABSOLUTE>(s, &rows, packed, column, sums);
+                strip::<S, T, R, 2, TERM>(s, &rows, packed, column, sums);
                 column += 2 * width;
             }
         }
@@ -270,7 +323,7 @@ fn panel_sums<S: Simd, T: Element, const R: usize, const ABSOLUTE: bool>(
 }
 
 #[inline(always)]
-fn strip<S: Simd, T: Element, const R: usize, const V: usize, const ABSOLUTE: bool>(
+fn strip<S: Simd, T: Element, const R: usize, const V: usize, const TERM: u8>(
     s: S,
     rows: &[&[T]; R],
     packed: &[T],
@@ -285,11 +338,14 @@ fn strip<S: Simd, T: Element, const R: usize, const V: usize, const ABSOLUTE: bo
         for r in 0..R {
             let x = T::splat(s, rows[r][k]);
             for v in 0..V {
-                let difference = T::minus(s, x, y[v]);
-                totals[r][v] = if ABSOLUTE {
-                    T::plus(s, totals[r][v], T::absolute(s, difference))
-                } else {
-                    T::mul_add(s, difference, difference, totals[r][v])
+                let total = totals[r][v];
+                totals[r][v] = match TERM {
+                    SQUARE => {
+                        let difference = T::minus(s, x, y[v]);
+                        T::mul_add(s, difference, difference, total)
+                    }
+                    ABSOLUTE => T::plus(s, total, T::absolute(s, T::minus(s, x, y[v]))),
+                    _ => T::mul_add(s, x, y[v], total),
                 };
             }
         }
@@ -302,49 +358,64 @@ fn strip<S: Simd, T: Element, const R: usize, const V: usize, const ABSOLUTE: bo
     }
 }
 
-/// `Σ_j w_ij (x_i − y_j)` for every row of `x`, with the sign in place of the difference for Manhattan distances.
+/// `Σ_j w_ij (x_i − y_j)` for every row of `x`: for Manhattan distances with the sign in place of the difference, for
+/// inner products with `y_j`.
 fn pull<T: Element>(kind: Kind, x: &[T], y: &[T], weights: &[T], d: usize) -> Vec<T> {
     let mut pulled = vec![T::ZERO; x.len()];
     if x.is_empty() || y.is_empty() {
         return pulled;
     }
     let m = y.len() / d;
-    // Rows of whole panels, so that the inner loop has no rest.
-    let padded = d.next_multiple_of(PANEL);
-    let wide = OnceLock::new();
-    let y = if padded == d {
-        y
-    } else {
-        wide.get_or_init(|| pad(y, d, padded))
-    };
-    let rows = (TASK / (m * d)).max(1);
-    let chunks = x.chunks(rows * d).zip(weights.chunks(rows * m));
-    let tasks = pulled.chunks_mut(rows * d).zip(chunks).collect();
+    let y = pad(y, d);
+    let size = (TASK / (m * d)).max(1);
+    let chunks = x.chunks(size * d).zip(weights.chunks(size * m));
+    let tasks = pulled.chunks_mut(size * d).zip(chunks).collect();
     run(x.len() * m, tasks, |(pulled, (x, weights))| {
-        dispatch(Pull {
-            signs: kind == Kind::Manhattan,
-            x,
-            y,
-            weights,
-            pulled,
-            m,
-            d,
-            padded,
-        });
+        pull_rows(kind, x, &y, weights, pulled, d);
     });
     pulled
 }
 
-fn pad<T: Element>(x: &[T], from: usize, to: usize) -> Vec<T> {
-    let mut wide = vec![T::ZERO; x.len() / from * to];
-    for (wide, x) in wide.chunks_exact_mut(to).zip(x.chunks_exact(from)) {
-        wide[..from].copy_from_slice(x);
+/// The same for some rows of `x`, added to `pulled`, with rows of `y` that were [padded](pad).
+pub(crate) fn pull_rows<T: Element>(
+    kind: Kind,
+    x: &[T],
+    y: &[T],
+    weights: &[T],
+    pulled: &mut [T],
+    d: usize,
+) {
+    let padded = d.next_multiple_of(PANEL);
+    if d == 0 || y.is_empty() {
+        return;
     }
-    wide
+    dispatch(Pull {
+        term: kind.term(),
+        x,
+        y,
+        weights,
+        pulled,
+        m: y.len() / padded,
+        d,
+        padded,
+    });
+}
+
+/// Rows of whole panels, so that the inner loop has no rest.
+pub(crate) fn pad<T: Element>(x: &[T], d: usize) -> Cow<'_, [T]> {
+    let padded = d.next_multiple_of(PANEL);
+    if padded == d {
+        return Cow::Borrowed(x);
+    }
+    let mut wide = vec![T::ZERO; x.len() / d * padded];
+    for (wide, x) in wide.chunks_exact_mut(padded).zip(x.chunks_exact(d)) {
+        wide[..d].copy_from_slice(x);
+    }
+    Cow::Owned(wide)
 }
 
 struct Pull<'a, T> {
-    signs: bool,
+    term: u8,
     x: &'a [T],
     y: &'a [T],
     weights: &'a [T],
@@ -360,7 +431,7 @@ impl<T: Element> WithSimd for Pull<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let Self {
-            signs,
+            term,
             x,
             y,
             weights,
@@ -393,29 +464,31 @@ impl<T: Element> WithSimd for Pull<'_, T> {
                     // Four vectors at once; of the widest ones they are a whole panel.
                     let width = 4 * size_of::<T::Lanes<S>>() / size_of::<T>();
                     for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
-                        gather::<S, T, 4>(
-                            s,
-                            signs,
-                            &row,
-                            y,
-                            padded,
-                            from + i * width,
-                            partners,
-                            sums,
-                        );
+                        let from = from + i * width;
+                        match term {
+                            SQUARE => {
+                                gather::<S, T, 4, SQUARE>(s, &row, y, padded, from, partners, sums)
+                            }
+                            ABSOLUTE => gather::<S, T, 4, ABSOLUTE>(
+                                s, &row, y, padded, from, partners, sums,
+                            ),
+                            _ => {
+                                gather::<S, T, 4, PRODUCT>(s, &row, y, padded, from, partners, sums)
+                            }
+                        }
                     }
                 }
             }
-            pulled.copy_from_slice(&sums[..d]);
+            for (pulled, &sum) in pulled.iter_mut().zip(&sums) {
+                *pulled += sum;
+            }
         }
     }
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn gather<S: Simd, T: Element, const V: usize>(
+fn gather<S: Simd, T: Element, const V: usize, const TERM: u8>(
     s: S,
-    signs: bool,
     row: &[T],
     y: &[T],
     padded: usize,
@@ -424,20 +497,21 @@ fn gather<S: Simd, T: Element, const V: usize>(
     sums: &mut [T],
 ) {
     let width = sums.len();
-    let row = &T::lanes::<S>(&row[from..from + width]).0[..V];
     let mut x = [T::splat(s, T::ZERO); V];
-    x.copy_from_slice(row);
+    x.copy_from_slice(&T::lanes::<S>(&row[from..from + width]).0[..V]);
     let mut totals = [T::splat(s, T::ZERO); V];
     for &(j, weight) in partners {
         let at = j * padded + from;
         let y = &T::lanes::<S>(&y[at..at + width]).0[..V];
         let weight = T::splat(s, weight);
         for v in 0..V {
-            let difference = T::minus(s, x[v], y[v]);
-            totals[v] = if signs {
-                T::plus(s, totals[v], T::with_sign(s, weight, difference))
-            } else {
-                T::mul_add(s, weight, difference, totals[v])
+            totals[v] = match TERM {
+                SQUARE => T::mul_add(s, weight, T::minus(s, x[v], y[v]), totals[v]),
+                ABSOLUTE => {
+                    let sign = T::with_sign(s, weight, T::minus(s, x[v], y[v]));
+                    T::plus(s, totals[v], sign)
+                }
+                _ => T::mul_add(s, weight, y[v], totals[v]),
             };
         }
     }

@@ -23,6 +23,7 @@ mod differences;
 
 mod euclidean;
 mod manhattan;
+mod pair_loss;
 mod squared_euclidean;
 
 // Images.
@@ -47,6 +48,7 @@ pub use lstm::{Direction, lstm, lstm_parameters};
 pub use manhattan::manhattan;
 pub use max_pool2d::max_pool2d;
 pub use optim::{AdamStep, SgdStep, adam_step, amsgrad_step, global_norm, sgd_step};
+pub use pair_loss::{Count, Fold, PairLoss, Row, RowForm, RowFunctional, RowSum, Rows, pair_loss};
 pub use safe_sqrt::safe_sqrt;
 pub use sigmoid::sigmoid;
 pub use slices::{INSTRUCTION_SET_VARIABLE, instruction_set};

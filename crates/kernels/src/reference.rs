@@ -12,6 +12,7 @@ pub use crate::l2_normalize::reference as l2_normalize;
 pub use crate::lstm::reference as lstm;
 pub use crate::manhattan::reference as manhattan;
 pub use crate::max_pool2d::reference as max_pool2d;
+pub use crate::pair_loss::reference as pair_loss;
 pub use crate::safe_sqrt::reference as safe_sqrt;
 pub use crate::sigmoid::reference as sigmoid;
 pub use crate::softmax::reference::{

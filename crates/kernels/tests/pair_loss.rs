@@ -1,0 +1,268 @@
+//! The row engine against the matrix, and against the list of all triplets.
+
+use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
+use nearfar_kernels::test_util::noise;
+use nearfar_kernels::{
+    Count, Fold, PairLoss, Row, RowForm, RowFunctional, RowSum, Rows, euclidean, hinge, pair_loss,
+    reference,
+};
+
+/// `max(0, d(a, p) − d(a, n) + margin)` over all triplets of the row.
+struct Triplets(f32);
+
+impl RowFunctional for Triplets {
+    fn row(&self, row: Row<'_>) -> RowSum {
+        let distances = row.values.to_vec();
+        row.values.fill(0.0);
+        let mut sum = RowSum::default();
+        for p in (0..distances.len()).filter(|&p| row.groups[p] == row.group && row.own != Some(p))
+        {
+            for n in (0..distances.len()).filter(|&n| row.groups[n] != row.group) {
+                let term = distances[p] - distances[n] + self.0;
+                sum.terms += 1;
+                if term > 0.0 {
+                    sum.value += f64::from(term);
+                    sum.active += 1;
+                    row.values[p] += 1.0;
+                    row.values[n] -= 1.0;
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// The square of every value but the own, weighted by its column: every gradient differs.
+struct Squares;
+
+impl RowFunctional for Squares {
+    fn row(&self, row: Row<'_>) -> RowSum {
+        let mut sum = RowSum::default();
+        for (column, value) in row.values.iter_mut().enumerate() {
+            if row.own != Some(column) {
+                let factor = 0.1 + column as f32 * 0.01;
+                sum += RowSum {
+                    value: f64::from(factor * *value * *value),
+                    terms: 1,
+                    active: 1,
+                };
+                *value *= 2.0 * factor;
+            }
+        }
+        sum
+    }
+}
+
+fn groups(n: usize) -> Vec<u32> {
+    (0..n as u32).map(|i| i % 5).collect()
+}
+
+/// Value, and the gradients of both tensors.
+type Found = (Option<f64>, usize, usize, Vec<Vec<f64>>);
+
+fn found(loss: PairLoss, vars: &[&Var]) -> Result<Found> {
+    let Some(value) = loss.value else {
+        return Ok((None, loss.terms, loss.active, Vec::new()));
+    };
+    let gradients = value.backward()?;
+    let numbers = |var: &&Var| -> Result<Vec<f64>> {
+        gradients
+            .get(var)
+            .expect("it depends on both")
+            .flatten_all()?
+            .to_dtype(DType::F64)?
+            .to_vec1()
+    };
+    let value = value.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    Ok((
+        Some(value),
+        loss.terms,
+        loss.active,
+        vars.iter().map(numbers).collect::<Result<_>>()?,
+    ))
+}
+
+fn assert_near(ours: &Found, theirs: &Found, what: &str) {
+    assert_eq!((ours.1, ours.2), (theirs.1, theirs.2), "{what}: terms");
+    assert_eq!(ours.0.is_some(), theirs.0.is_some(), "{what}");
+    let (x, y) = (ours.0.unwrap_or(0.0), theirs.0.unwrap_or(0.0));
+    assert!(
+        (x - y).abs() <= 1e-5 * y.abs().max(1e-3),
+        "{what}: {x} and {y}"
+    );
+    for (x, y) in ours.3.iter().zip(&theirs.3) {
+        let scale = y.iter().fold(1e-3, |scale: f64, y| scale.max(y.abs()));
+        for (x, y) in x.iter().zip(y) {
+            assert!(
+                (x - y).abs() <= 2e-5 * scale,
+                "{what}: gradient {x} and {y} of at most {scale}"
+            );
+        }
+    }
+}
+
+#[test]
+fn blocks_of_rows_and_the_matrix_agree() -> Result<()> {
+    // A block is 48 rows, a panel 64 columns.
+    for (n, m, d) in [
+        (1, 1, 1),
+        (3, 70, 5),
+        (47, 49, 64),
+        (200, 130, 20),
+        (0, 4, 3),
+        (4, 0, 3),
+    ] {
+        let (x, y) = (
+            noise((n, d), 1)?.to_dtype(DType::F32)?,
+            noise((m, d), 2)?.to_dtype(DType::F32)?,
+        );
+        let (anchor_groups, reference_groups) = (groups(n), groups(m));
+        let own: Vec<Option<usize>> = (0..n).map(|i| (i % 3 == 0 && i < m).then_some(i)).collect();
+        let weights: Vec<f32> = (0..n).map(|i| 0.5 + (i % 4) as f32).collect();
+        for form in [RowForm::Euclidean, RowForm::Squared, RowForm::Dot] {
+            for divide_by in [
+                Count::One,
+                Count::Terms,
+                Count::Active,
+                Count::Given(7.0),
+                Count::Given(0.0),
+            ] {
+                for weights in [None, Some(&weights[..])] {
+                    let run = |fast: bool, functional: &dyn RowFunctional| -> Result<Found> {
+                        let (x, y) = (Var::from_tensor(&x)?, Var::from_tensor(&y)?);
+                        let rows = Rows {
+                            anchors: &x,
+                            references: &y,
+                            anchor_groups: &anchor_groups,
+                            reference_groups: &reference_groups,
+                            own: &own,
+                        };
+                        let version = if fast {
+                            pair_loss
+                        } else {
+                            reference::pair_loss
+                        };
+                        found(
+                            version(form, &rows, functional, &Fold { weights, divide_by })?,
+                            &[&x, &y],
+                        )
+                    };
+                    let what = format!("{n} by {m} of {d}, {form:?}, {divide_by:?}");
+                    assert_near(&run(true, &Squares)?, &run(false, &Squares)?, &what);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn all_triplets_of_a_batch_agree_with_their_list() -> Result<()> {
+    let (n, margin) = (60, 0.2);
+    let (groups, own) = (groups(n), (0..n).map(Some).collect::<Vec<_>>());
+    let x = Var::from_tensor(&(noise((n, 8), 3)? * 0.3)?)?;
+    // The list, in f64.
+    let distances = euclidean(&x, &x)?;
+    let mut terms = Vec::new();
+    for a in 0..n {
+        for p in (0..n).filter(|&p| p != a && groups[p] == groups[a]) {
+            for negative in (0..n).filter(|&negative| groups[negative] != groups[a]) {
+                terms.push((distances.i((a, p))? - distances.i((a, negative))?)?);
+            }
+        }
+    }
+    let terms = hinge(&(Tensor::stack(&terms, 0)? + f64::from(margin))?)?;
+    let active = terms
+        .to_vec1::<f64>()?
+        .iter()
+        .filter(|term| **term > 0.0)
+        .count();
+    let list = PairLoss {
+        value: Some((terms.sum_all()? / active as f64)?),
+        terms: terms.dim(0)?,
+        active,
+    };
+    let list = found(list, &[&x])?;
+
+    let x = Var::from_tensor(&x.to_dtype(DType::F32)?)?;
+    let rows = Rows {
+        anchors: &x,
+        references: &x,
+        anchor_groups: &groups,
+        reference_groups: &groups,
+        own: &own,
+    };
+    let fold = Fold {
+        weights: None,
+        divide_by: Count::Active,
+    };
+    let engine = found(
+        pair_loss(RowForm::Euclidean, &rows, &Triplets(margin), &fold)?,
+        &[&x],
+    )?;
+    assert_near(&engine, &list, "triplets");
+    Ok(())
+}
+
+#[test]
+fn rows_that_coincide_and_batches_without_terms_are_harmless() -> Result<()> {
+    let x = Var::zeros((4, 3), DType::F32, &Device::Cpu)?;
+    let own: Vec<_> = (0..4).map(Some).collect();
+    let run = |groups: &[u32]| -> Result<Found> {
+        let rows = Rows {
+            anchors: &x,
+            references: &x,
+            anchor_groups: groups,
+            reference_groups: groups,
+            own: &own,
+        };
+        let fold = Fold {
+            weights: None,
+            divide_by: Count::Active,
+        };
+        found(
+            pair_loss(RowForm::Euclidean, &rows, &Triplets(0.5), &fold)?,
+            &[&x],
+        )
+    };
+    let (value, terms, _, gradients) = run(&[0, 0, 1, 1])?;
+    assert_eq!((value, terms), (Some(0.5), 8));
+    assert_eq!(gradients, [[0.0; 12]]);
+    assert_eq!(run(&[0, 0, 0, 0])?, (None, 0, 0, Vec::new()));
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
+    let n = 300;
+    let x = noise((n, 70), 4)?.to_dtype(DType::F32)?;
+    let (groups, own) = (groups(n), (0..n).map(Some).collect::<Vec<_>>());
+    let on = |threads: usize| -> Result<Found> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("a pool of threads");
+        pool.install(|| {
+            let x = Var::from_tensor(&x)?;
+            let rows = Rows {
+                anchors: &x,
+                references: &x,
+                anchor_groups: &groups,
+                reference_groups: &groups,
+                own: &own,
+            };
+            let fold = Fold {
+                weights: None,
+                divide_by: Count::Active,
+            };
+            found(
+                pair_loss(RowForm::Euclidean, &rows, &Triplets(0.2), &fold)?,
+                &[&x],
+            )
+        })
+    };
+    let one = on(1)?;
+    assert_eq!(one, on(2)?);
+    assert_eq!(one, on(5)?);
+    Ok(())
+}
