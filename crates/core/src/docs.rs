@@ -22,7 +22,7 @@ pub fn doc_of(source: &str, item: &str) -> String {
             false => !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'),
         })
     };
-    let Some(at) = lines.iter().position(|line| is_item(line)) else {
+    let Some(at) = lines.iter().position(is_item) else {
         return String::new();
     };
     let above = lines[..at].iter().rev();
