@@ -1,0 +1,88 @@
+//! Data through towers, into tables at rest.
+
+use std::sync::Arc;
+
+use candle_core::Device;
+use nearfar_core::{Batches, EmbeddingTable, Input, Mode};
+use nearfar_datasets::{Annotation, Dataset, Loader};
+use nearfar_trainer::Towers;
+
+use crate::exit::Error;
+
+/// Samples encoded at a time. Results do not depend on it: an encoder that is not trained looks at each row alone.
+const ROWS: usize = 256;
+
+/// A data set's embeddings, one table for each input of its samples; labels and the samples' numbers beside them.
+pub(crate) fn tables(
+    towers: &Towers,
+    dataset: &Arc<dyn Dataset>,
+    device: &Device,
+) -> Result<Vec<EmbeddingTable>, Error> {
+    let inputs = dataset.annotation().inputs();
+    let mut tables = vec![EmbeddingTable::new(towers.width()); inputs];
+    let loader = Loader::in_order(dataset.clone(), ROWS, device.clone());
+    let mut first = 0;
+    for batch in loader.sweep() {
+        let batch = batch.map_err(crate::exit::unboxed)?;
+        let encoded = towers.encode(&batch.inputs, Mode::Eval)?;
+        let rows = batch.inputs.first().map_or(Ok(0), Input::rows)?;
+        let ids: Vec<u64> = (first as u64..(first + rows) as u64).collect();
+        let labels = match dataset.annotation() {
+            Annotation::Classes => &dataset.labels()[first..first + rows],
+            Annotation::LabeledPairs | Annotation::ScoredPairs => &[],
+        };
+        for (table, encoded) in tables.iter_mut().zip(encoded) {
+            table.append(&encoded.embedding, labels, &ids)?;
+        }
+        first += rows;
+    }
+    Ok(tables)
+}
+
+/// The samples as they are, for baselines: pixels, features, or how often each word occurs.
+pub(crate) fn raw(
+    dataset: &Arc<dyn Dataset>,
+    limit: Option<usize>,
+    vocabulary: usize,
+) -> Result<Vec<EmbeddingTable>, Error> {
+    use nearfar_datasets::Value;
+
+    let chosen = nearfar_eval::draw(
+        dataset.len(),
+        limit.unwrap_or(usize::MAX),
+        nearfar_core::Seed(0),
+    );
+    let mut tables: Vec<EmbeddingTable> = Vec::new();
+    for index in chosen {
+        let sample = dataset.sample(index as u32)?;
+        if tables.is_empty() {
+            tables = sample
+                .inputs
+                .iter()
+                .map(|_| EmbeddingTable::default())
+                .collect();
+        }
+        for (table, value) in tables.iter_mut().zip(&sample.inputs) {
+            let row = match value {
+                Value::Image(image) => image.values.clone(),
+                Value::Features(features) => features.clone(),
+                Value::Tokens(tokens) => {
+                    let mut counts = vec![0f32; vocabulary];
+                    tokens
+                        .iter()
+                        .for_each(|&token| counts[token as usize] += 1.0);
+                    counts
+                }
+            };
+            if table.is_empty() {
+                table.dim = row.len();
+            }
+            table.vectors.extend(row);
+            table.ids.push(index as u64);
+            if dataset.annotation() == Annotation::Classes {
+                table.labels.push(dataset.labels()[index]);
+            }
+        }
+    }
+    Ok(tables)
+}

@@ -1,0 +1,498 @@
+//! The run file: what was written, and where a mistake in it is.
+
+use std::path::Path;
+
+use nearfar_core::{NonNegative, Positive, Reducer, Seed, Span};
+use nearfar_datasets::{DataConfig, SamplerConfig, TransformConfig};
+use nearfar_losses::LossConfig;
+use nearfar_metrics::{DistanceConfig, SimilarityConfig};
+use nearfar_miners::MinerConfig;
+use nearfar_models::ModelConfig;
+use nearfar_trainer::{Group, OptimizerConfig, ScheduleConfig};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Error;
+
+/// Everything a run is made from.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunFile {
+    /// The one number everything random comes from.
+    #[serde(default)]
+    pub(crate) seed: Seed,
+    /// What is learned from.
+    pub(crate) data: DataConfig,
+    /// Changes of training samples, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) augmentation: Vec<TransformConfig>,
+    /// Which samples make a batch.
+    pub(crate) sampler: SamplerConfig,
+    /// One tower for all inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<ModelConfig>,
+    /// Or one for each input.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) towers: Vec<TowerEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) loss: Option<LossConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) distance: Option<DistanceConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) similarity: Option<SimilarityConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) miner: Option<MinerConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) miner_distance: Option<DistanceConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reducer: Option<Reducer>,
+    /// Or several losses, with their weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) losses: Vec<LossEntry>,
+    pub(crate) optimizer: OptimizerConfig,
+    #[serde(default)]
+    pub(crate) schedule: ScheduleConfig,
+    pub(crate) train: Train,
+    /// Parameters with rates of their own, by pattern.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<Group>,
+    #[serde(default)]
+    pub(crate) evaluation: Evaluation,
+    #[serde(default)]
+    pub(crate) checkpoints: Checkpoints,
+}
+
+/// One tower.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TowerEntry {
+    pub(crate) model: ModelConfig,
+}
+
+/// One loss with what it is joined to.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LossEntry {
+    #[serde(default = "one")]
+    pub(crate) weight: NonNegative,
+    pub(crate) loss: LossConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) distance: Option<DistanceConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) similarity: Option<SimilarityConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) miner: Option<MinerConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) miner_distance: Option<DistanceConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reducer: Option<Reducer>,
+}
+
+const fn one() -> NonNegative {
+    NonNegative::literal(1.0)
+}
+
+/// How long, and how carefully.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Train {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) epochs: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) steps: Option<u64>,
+    /// Scales the gradient down to this norm where it is larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clip_norm: Option<Positive>,
+    /// Batches whose gradients are averaged for one update.
+    #[serde(default = "single")]
+    pub(crate) accumulate: std::num::NonZeroU64,
+}
+
+const fn single() -> std::num::NonZeroU64 {
+    std::num::NonZeroU64::MIN
+}
+
+/// What is scored, and when.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Evaluation {
+    /// The part of the data that is scored during training: `validation` where there is one, else `test`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) split: Option<String>,
+    /// How often during training; only at the end where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) every: Option<Span>,
+    /// Scores, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) scores: Vec<String>,
+}
+
+/// What is kept.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Checkpoints {
+    /// How often; only at the end where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) every: Option<Span>,
+    /// How many of the newest.
+    pub(crate) keep: std::num::NonZeroUsize,
+    /// The score that says which is best.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) best: Option<String>,
+    /// Stops after this many evaluations without a better score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) patience: Option<u64>,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self {
+            every: None,
+            keep: std::num::NonZeroUsize::MIN,
+            best: None,
+            patience: None,
+        }
+    }
+}
+
+impl RunFile {
+    /// A run file with changes, as read; and its text with the changes made.
+    pub(crate) fn read(path: &Path, changes: &[String]) -> Result<(Self, String), Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            action: "read",
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Self::parse(&path.display().to_string(), &text, changes)
+    }
+
+    /// The same of a text.
+    pub(crate) fn parse(
+        name: &str,
+        text: &str,
+        changes: &[String],
+    ) -> Result<(Self, String), Error> {
+        let mut text = text.to_string();
+        for change in changes {
+            text = changed(name, &text, change)?;
+        }
+        let run: Self = read(name, &text)?;
+        run.check(name)?;
+        Ok((run, text))
+    }
+
+    /// The losses with their weights, from whichever form was written.
+    pub(crate) fn entries(&self) -> Vec<LossEntry> {
+        match &self.loss {
+            None => self.losses.clone(),
+            Some(loss) => vec![LossEntry {
+                weight: one(),
+                loss: loss.clone(),
+                distance: self.distance.clone(),
+                similarity: self.similarity.clone(),
+                miner: self.miner.clone(),
+                miner_distance: self.miner_distance.clone(),
+                reducer: self.reducer.clone(),
+            }],
+        }
+    }
+
+    /// How long it trains.
+    pub(crate) fn until(&self) -> Span {
+        match (self.train.epochs, self.train.steps) {
+            (Some(epochs), _) => Span::Epochs(epochs),
+            (None, steps) => Span::Steps(steps.unwrap_or(0)), // One of them is there: see `check`.
+        }
+    }
+
+    /// What serde cannot see: keys that exclude one another, names of scores.
+    fn check(&self, name: &str) -> Result<(), Error> {
+        let wrong = |message: String| Err(Error::Usage(format!("{name}: {message}")));
+        match (self.loss.is_some(), self.losses.is_empty()) {
+            (true, false) => {
+                return wrong(
+                    "`loss` and `[[losses]]` are two ways to say the same; use one of them".into(),
+                );
+            }
+            (false, true) => return wrong(
+                "there is no loss; write `loss.<name> = {}`, such as `loss.triplet_margin = {}`"
+                    .into(),
+            ),
+            (false, false) => {
+                let stray = [
+                    ("distance", self.distance.is_some()),
+                    ("similarity", self.similarity.is_some()),
+                    ("miner", self.miner.is_some()),
+                    ("miner_distance", self.miner_distance.is_some()),
+                    ("reducer", self.reducer.is_some()),
+                ];
+                if let Some((key, _)) = stray.into_iter().find(|(_, is_there)| *is_there) {
+                    return wrong(format!(
+                        "`{key}` stands beside `[[losses]]`; write it into the entry that it belongs to"
+                    ));
+                }
+            }
+            (true, true) => {}
+        }
+        match (self.model.is_some(), self.towers.is_empty()) {
+            (true, false) => {
+                return wrong(
+                    "`model` and `[[towers]]` are two ways to say the same; use one of them".into(),
+                );
+            }
+            (false, true) => {
+                return wrong(
+                    "there is no model; write `model.<name> = {}`, such as `model.conv4 = {}`"
+                        .into(),
+                );
+            }
+            _ => {}
+        }
+        match (self.train.epochs, self.train.steps) {
+            (Some(_), Some(_)) => {
+                return wrong("`train` has `epochs` and `steps`; use one of them".into());
+            }
+            (None, None) => {
+                return wrong(
+                    "`train` says neither `epochs` nor `steps`; write one of them".into(),
+                );
+            }
+            (Some(0), _) | (_, Some(0)) => {
+                return wrong("`train` is 0 long; train for at least one step".into());
+            }
+            _ => {}
+        }
+        let scores = self.evaluation.scores.iter().chain(&self.checkpoints.best);
+        for score in scores {
+            if let Err(error) = score.parse::<nearfar_eval::Score>() {
+                return wrong(error.to_string());
+            }
+        }
+        if let Some(best) = &self.checkpoints.best {
+            if !self.evaluation.scores.is_empty() && !self.evaluation.scores.contains(best) {
+                return wrong(format!(
+                    "`checkpoints.best` is `{best}`, which is not among `evaluation.scores`; add it there"
+                ));
+            }
+            if self.evaluation.every.is_none() {
+                return wrong("`checkpoints.best` needs evaluations during training; write `evaluation.every.epochs = 1`".into());
+            }
+        } else if self.checkpoints.patience.is_some() {
+            return wrong(
+                "`checkpoints.patience` needs `checkpoints.best`, the score to wait for".into(),
+            );
+        }
+        for entry in self.entries() {
+            if entry.reducer == Some(Reducer::None {}) {
+                return wrong("the reducer `none` gives no number to minimize; choose another, such as `mean`".into());
+            }
+            if entry.distance.is_some() && entry.similarity.is_some() {
+                return wrong(format!(
+                    "`{}` has a distance and a similarity; use one of them",
+                    entry.loss.name()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads TOML; a mistake is reported at its line and column, with the nearest valid name.
+pub(crate) fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Error> {
+    toml::from_str(text)
+        .map_err(|error| Error::Usage(located(name, text, error.message(), error.span())))
+}
+
+/// One `--set KEY=VALUE` made in the text. A value that is no TOML is taken for a string.
+fn changed(name: &str, text: &str, change: &str) -> Result<String, Error> {
+    let wrong = |message: String| Error::Usage(format!("--set {change}: {message}"));
+    let (key, value) = change
+        .split_once('=')
+        .ok_or_else(|| wrong("write it as KEY=VALUE, such as train.steps=100".into()))?;
+    let mut document: toml_edit::DocumentMut =
+        text.parse().map_err(|error: toml_edit::TomlError| {
+            Error::Usage(located(name, text, error.message(), error.span()))
+        })?;
+    let path = toml_edit::Key::parse(key.trim())
+        .map_err(|_| wrong(format!("`{key}` is no key; write names with dots between")))?;
+    let value: toml_edit::Value = value
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| toml_edit::Value::from(value.trim()));
+    let (last, parents) = path
+        .split_last()
+        .ok_or_else(|| wrong("the key is empty".into()))?;
+    let mut place: &mut toml_edit::Item = document.as_item_mut();
+    for parent in parents {
+        place = step_into(place, parent.get())
+            .ok_or_else(|| wrong(format!("`{}` is no table in {name}", parent.get())))?;
+    }
+    if place.is_array_of_tables() || place.is_array() || !(place.is_table_like() || place.is_none())
+    {
+        return Err(wrong(format!("`{key}` does not lie in a table of {name}")));
+    }
+    match place.as_table_like_mut() {
+        Some(table) => {
+            table.insert(last.get(), toml_edit::Item::Value(value));
+        }
+        None => place[last.get()] = toml_edit::Item::Value(value),
+    }
+    Ok(document.to_string())
+}
+
+/// A child of a table, or of a list of tables by number (`losses.0`); a missing table is made.
+fn step_into<'a>(place: &'a mut toml_edit::Item, key: &str) -> Option<&'a mut toml_edit::Item> {
+    if place.is_array_of_tables() {
+        return place.get_mut(key.parse::<usize>().ok()?);
+    }
+    let table = place.as_table_like_mut()?;
+    if !table.contains_key(key) {
+        let mut made = toml_edit::InlineTable::new();
+        made.set_dotted(false);
+        table.insert(key, toml_edit::Item::Value(made.into()));
+    }
+    table
+        .get_mut(key)
+        .filter(|item| item.is_table_like() || item.is_array_of_tables())
+}
+
+/// `run.toml, line 9, column 3: message`, the line itself and a mark below what is wrong.
+fn located(name: &str, text: &str, message: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let message = with_suggestion(message.trim());
+    let Some(span) = span else {
+        return format!("{name}: {message}");
+    };
+    let start = span.start.min(text.len());
+    let before = &text[..start];
+    let number = before.matches('\n').count() + 1;
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = text[line_start..].lines().next().unwrap_or("");
+    let column = text[line_start..start].chars().count();
+    let inside = text[start..span.end.min(text.len()).max(start)]
+        .lines()
+        .next()
+        .unwrap_or("");
+    let marks = "^".repeat(
+        inside
+            .chars()
+            .count()
+            .max(1)
+            .min(line.chars().count().saturating_sub(column).max(1)),
+    );
+    let gutter = number.to_string();
+    let empty = " ".repeat(gutter.len());
+    format!(
+        "{name}, line {number}, column {}: {message}\n  {gutter} | {line}\n  {empty} | {}{marks}",
+        column + 1,
+        " ".repeat(column)
+    )
+}
+
+/// Adds the nearest valid name to serde's "unknown field `x`, expected one of `y`, `z`".
+fn with_suggestion(message: &str) -> String {
+    let (Some(rest), true) = (
+        message.split_once('`').map(|(_, rest)| rest),
+        message.starts_with("unknown "),
+    ) else {
+        return message.to_string();
+    };
+    let Some((written, expected)) = rest.split_once('`') else {
+        return message.to_string();
+    };
+    let valid: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    match nearest(written, &valid) {
+        Some(name) if valid.len() > 1 => format!("{message}; did you mean `{name}`?"),
+        _ => message.to_string(),
+    }
+}
+
+/// The valid name that is most like what was written, if one is like it at all.
+pub(crate) fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
+    let likeness = |name: &str| {
+        strsim::jaro_winkler(written, name)
+            .max(strsim::normalized_damerau_levenshtein(written, name))
+    };
+    let (name, best) = valid
+        .iter()
+        .map(|name| (*name, likeness(name)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (best > 0.6).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Small {
+        loss: LossConfig,
+        #[serde(default)]
+        steps: u64,
+    }
+
+    #[test]
+    fn a_wrong_key_is_shown_at_its_place() {
+        let error = read::<Small>(
+            "run.toml",
+            "steps = 3\n[loss.triplet_margin]\nmargn = 0.3\n",
+        )
+        .expect_err("margn")
+        .to_string();
+        assert!(
+            error.starts_with("run.toml, line 3, column 1: unknown field `margn`, expected"),
+            "{error}"
+        );
+        assert!(error.contains("`margin`"), "{error}");
+        assert!(error.ends_with("  3 | margn = 0.3\n    | ^^^^^"), "{error}");
+        let error = read::<Small>("run.toml", "loss.tripplet_margin = {}")
+            .expect_err("name")
+            .to_string();
+        assert!(
+            error.contains("line 1, column 6: unknown variant `tripplet_margin`")
+                && error.contains("did you mean `triplet_margin`?"),
+            "{error}"
+        );
+        let error = read::<Small>("run.toml", "loss.triplet_margin = { margin = -1.0 }")
+            .expect_err("value")
+            .to_string();
+        assert!(
+            error.contains("line 1, column 34: -1 must be 0 or greater"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn changes_are_made_in_the_text() {
+        let text = "train = { steps = 3 }\nloss.a.x = 1\n[[losses]]\nweight = 1\n";
+        let change = |change: &str| changed("run.toml", text, change);
+        assert!(
+            change("train.steps=100")
+                .expect("a key")
+                .contains("train = { steps = 100 }")
+        );
+        assert!(
+            change("loss.a.x = 2")
+                .expect("a key")
+                .contains("loss.a.x = 2")
+        );
+        assert!(
+            change("losses.0.weight=0.5")
+                .expect("a key")
+                .contains("weight = 0.5")
+        );
+        assert!(
+            change("schedule.cosine.warmup=5")
+                .expect("new")
+                .contains("schedule")
+        );
+        assert!(
+            change("device=metal")
+                .expect("a string")
+                .contains("device = \"metal\"")
+        );
+        assert!(change("train").is_err());
+        assert!(change("losses.7.weight=1").is_err());
+    }
+}

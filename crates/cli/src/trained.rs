@@ -1,0 +1,63 @@
+//! A run that was trained, for those who use it.
+
+use std::path::Path;
+
+use candle_core::Device;
+use nearfar_datasets::{Data, Preparation};
+use nearfar_trainer::Towers;
+
+use crate::args::Global;
+use crate::assemble;
+use crate::exit::Error;
+use crate::results;
+use crate::run_dir::{RunDir, read};
+use crate::run_file::RunFile;
+
+/// A model with what raw data go through before it sees them.
+pub(crate) struct Trained {
+    pub(crate) run: RunFile,
+    pub(crate) preparation: Preparation,
+    pub(crate) towers: Towers,
+    /// SHA-256 of the weights.
+    pub(crate) model: String,
+}
+
+impl Trained {
+    pub(crate) fn load(folder: &Path, checkpoint: &str, device: &Device) -> Result<Self, Error> {
+        let dir = RunDir::new(folder);
+        let (run, hash) = dir.configuration()?;
+        let preparation = preparation(&dir)?;
+        let loaded = results::chosen(&dir, &hash, checkpoint)?;
+        let towers = assemble::restored(
+            &run,
+            preparation.shape(),
+            run.towers.len().max(1),
+            &loaded.checkpoint,
+            device,
+        )?;
+        let weights = loaded.manifest.files.get("model.safetensors");
+        let model = weights.map_or_else(String::new, |file| file.sha256.clone());
+        Ok(Self {
+            run,
+            preparation,
+            towers,
+            model,
+        })
+    }
+}
+
+/// What the raw data of a run go through.
+pub(crate) fn preparation(dir: &RunDir) -> Result<Preparation, Error> {
+    let path = dir.reader();
+    serde_json::from_str(&read(&path)?).map_err(|error| {
+        Error::Data(format!(
+            "{}: {error}; it is not what training wrote",
+            path.display()
+        ))
+    })
+}
+
+/// The data of a run, prepared as they were in training.
+pub(crate) fn data(dir: &RunDir, run: &RunFile, global: &Global) -> Result<Data, Error> {
+    assemble::data(run, &global.data, Some(&preparation(dir)?))
+}

@@ -1,0 +1,283 @@
+//! What the command prints and with which code it ends.
+
+mod support;
+
+use nearfar_datasets::Dataset;
+use support::{SMALL, nearfar, run};
+
+#[test]
+fn a_first_look_shows_the_commands_and_the_exit_codes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (help, _) = run(nearfar(folder.path()).arg("--help"), 0);
+    for word in [
+        "demo",
+        "train",
+        "eval",
+        "embed",
+        "search",
+        "report",
+        "data",
+        "config",
+        "doctor",
+        "completions",
+        "75",
+        "NO_COLOR",
+    ] {
+        assert!(help.contains(word), "{word} is missing in\n{help}");
+    }
+    run(nearfar(folder.path()).arg("trian"), 2);
+    let (completions, _) = run(nearfar(folder.path()).args(["completions", "bash"]), 0);
+    assert!(completions.contains("_nearfar"));
+    let (doctor, _) = run(nearfar(folder.path()).arg("doctor"), 0);
+    assert!(
+        doctor.contains("device cpu       works") && doctor.contains("mnist"),
+        "{doctor}"
+    );
+}
+
+#[test]
+fn a_mistake_in_a_run_file_is_shown_at_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("run.toml");
+    std::fs::write(
+        &file,
+        SMALL.replace("margin = 0.2 }\nminer", "margn = 0.2 }\nminer"),
+    )
+    .expect("written");
+    let (_, error) = run(
+        nearfar(folder.path()).args(["config", "check", "run.toml"]),
+        2,
+    );
+    assert!(
+        error.contains("run.toml, line 6, column 25: unknown field `margn`"),
+        "{error}"
+    );
+    assert!(
+        error.contains("did you mean `margin`?") && error.contains("^^^^^"),
+        "{error}"
+    );
+    assert!(
+        !folder.path().join("runs").exists(),
+        "nothing is made of a wrong run file"
+    );
+
+    std::fs::write(&file, SMALL.replace("map_at_r\" }", "map_at_k\" }")).expect("written");
+    let (_, error) = run(nearfar(folder.path()).args(["train", "run.toml"]), 2);
+    assert!(error.contains("map_at_k"), "{error}");
+
+    std::fs::write(&file, SMALL).expect("written");
+    let (_, error) = run(
+        nearfar(folder.path()).args(["train", "run.toml", "--set", "train.stepps=3"]),
+        2,
+    );
+    assert!(error.contains("unknown field `stepps`"), "{error}");
+    let (shown, _) = run(
+        nearfar(folder.path()).args([
+            "config",
+            "show",
+            "run.toml",
+            "--set",
+            "loss.triplet_margin.margin=0.5",
+        ]),
+        0,
+    );
+    assert!(
+        shown.contains("[loss.triplet_margin]\nmargin = 0.5"),
+        "{shown}"
+    );
+    let (object, _) = run(
+        nearfar(folder.path()).args(["--json", "config", "check", "nowhere.toml"]),
+        5,
+    );
+    let object: serde_json::Value = serde_json::from_str(object.trim()).expect("one JSON object");
+    assert_eq!(
+        (object["type"].as_str(), object["exit"].as_u64()),
+        (Some("error"), Some(5))
+    );
+}
+
+#[test]
+fn a_template_is_written_once_and_checks_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(nearfar(folder.path()).args(["config", "init", "images"]), 0);
+    run(
+        nearfar(folder.path()).args(["config", "check", "run.toml"]),
+        0,
+    );
+    let (_, error) = run(nearfar(folder.path()).args(["config", "init", "table"]), 2);
+    assert!(error.contains("not overwritten"), "{error}");
+}
+
+#[test]
+fn data_that_are_missing_say_how_to_get_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(
+        folder.path().join("run.toml"),
+        SMALL.replace(
+            "data.glyphs = { classes = 6, test_classes = 3, samples = 8, size = 16 }",
+            "data.mnist = {}",
+        ),
+    )
+    .expect("written");
+    let (_, error) = run(nearfar(folder.path()).args(["train", "run.toml"]), 3);
+    assert!(error.contains("fetch-data mnist"), "{error}");
+}
+
+#[test]
+fn problems_of_data_are_listed_with_their_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(
+        folder.path().join("table.csv"),
+        "a,b,label\n1,2,x\n1,zwei,x\n3,4,y\n5,6,\n",
+    )
+    .expect("written");
+    let (listed, error) = run(
+        nearfar(folder.path()).args(["data", "check", "table.csv"]),
+        3,
+    );
+    assert!(
+        listed.contains("zwei") && listed.contains("row 3"),
+        "{listed}"
+    );
+    assert!(error.contains("listed above"), "{error}");
+    let (list, _) = run(nearfar(folder.path()).args(["data", "list"]), 0);
+    assert!(list.contains("omniglot"), "{list}");
+}
+
+/// From files to search: a model is trained on a folder of images, the images are embedded, and each is found by itself.
+#[test]
+fn own_images_are_trained_on_embedded_and_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let glyphs =
+        nearfar_datasets::Glyphs::new(4, 10, 16, nearfar_core::Seed(0)).expect("good sizes");
+    for class in 0..4u32 {
+        let place = folder.path().join(format!("images/class {class}"));
+        std::fs::create_dir_all(&place).expect("made");
+        for sample in 0..10u32 {
+            let pixels = glyphs
+                .thumbnail(class * 10 + sample)
+                .expect("images")
+                .pixels;
+            image::GrayImage::from_raw(16, 16, pixels)
+                .expect("as large")
+                .save(place.join(format!("{sample}.png")))
+                .expect("saved");
+        }
+    }
+    let run_file = SMALL
+        .replace(
+            "data.glyphs = { classes = 6, test_classes = 3, samples = 8, size = 16 }",
+            "data.folder = { path = \"images\" }",
+        )
+        .replace("steps = 24", "steps = 60");
+    std::fs::write(folder.path().join("own.toml"), run_file).expect("written");
+    run(nearfar(folder.path()).args(["data", "check", "images"]), 0);
+    let (table, _) = run(nearfar(folder.path()).args(["train", "own.toml"]), 0);
+    assert!(
+        table.contains("learned embedding")
+            && table.contains("raw pixels")
+            && table.contains("report: runs/own/report.html"),
+        "{table}"
+    );
+    let page =
+        std::fs::read_to_string(folder.path().join("runs/own/report.html")).expect("written");
+    assert!(page.contains("Recall@1"));
+    for outside in ["src=\"http", "href=\"http", "url(http", "@import", "<link"] {
+        assert!(
+            !page.contains(outside),
+            "{outside} in a page that should need nothing else"
+        );
+    }
+
+    run(
+        nearfar(folder.path()).args([
+            "embed",
+            "images",
+            "--run",
+            "runs/own",
+            "-o",
+            "gallery.safetensors",
+        ]),
+        0,
+    );
+    let query = "images/class 2/7.png";
+    let (found, _) = run(
+        nearfar(folder.path()).args([
+            "--json",
+            "search",
+            query,
+            "--run",
+            "runs/own",
+            "--gallery",
+            "gallery.safetensors",
+            "-k",
+            "3",
+        ]),
+        0,
+    );
+    let found: serde_json::Value = serde_json::from_str(found.trim()).expect("one JSON object");
+    assert!(
+        found["neighbors"][0]["distance"]
+            .as_f64()
+            .expect("a number")
+            < 1e-3,
+        "{found}"
+    );
+    assert_eq!(found["neighbors"].as_array().map(Vec::len), Some(3));
+
+    for output in ["gallery.npy", "gallery.csv"] {
+        run(
+            nearfar(folder.path()).args(["embed", "test", "--run", "runs/own", "-o", output]),
+            0,
+        );
+    }
+    let (found, _) = run(
+        nearfar(folder.path()).args([
+            "search",
+            "gallery.npy",
+            "--gallery",
+            "gallery.csv",
+            "-k",
+            "1",
+        ]),
+        0,
+    );
+    assert!(found.contains("0.000000"), "{found}");
+
+    let (scores, _) = run(
+        nearfar(folder.path()).args(["eval", "runs/own", "--scores", "recall_at_2,eer"]),
+        0,
+    );
+    assert!(scores.contains("Recall@2"), "{scores}");
+    run(
+        nearfar(folder.path()).args(["report", "runs/own", "-o", "again.html"]),
+        0,
+    );
+    assert!(folder.path().join("again.html").is_file());
+    let (_, error) = run(
+        nearfar(folder.path()).args(["eval", "runs/own", "--checkpoint", "ckpt-99999999"]),
+        2,
+    );
+    assert!(error.contains("best, last, ckpt-"), "{error}");
+    let (_, error) = run(nearfar(folder.path()).args(["train", "own.toml"]), 2);
+    assert!(
+        error.contains("holds a run already") && error.contains("--resume"),
+        "{error}"
+    );
+}
+
+/// A reader who goes away is no error.
+#[test]
+fn closed_output_ends_quietly() {
+    use std::process::Stdio;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = nearfar(folder.path())
+        .args(["config", "reference"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+}

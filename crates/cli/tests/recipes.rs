@@ -1,0 +1,162 @@
+//! Every recipe on a small stand-in for its data: stopped anywhere and continued equals never stopped, for any number of threads.
+
+mod support;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use support::{nearfar, run, weights};
+
+/// A recipe with small data of the same kind in place of its own, and a few steps.
+fn stand_in(recipe: &str, folder: &Path) -> String {
+    let mut document: toml::Table = toml::from_str(recipe).expect("a recipe");
+    let data = document["data"].as_table().expect("data");
+    let (name, settings) = data.iter().next().expect("one name");
+    let toml = |text: &str| -> toml::Value {
+        toml::from_str::<toml::Table>(text).expect("TOML")["it"].clone()
+    };
+    let replaced = match name.as_str() {
+        "mnist" | "omniglot" => {
+            let classes = if settings.get("classes").is_some() {
+                5
+            } else {
+                12
+            };
+            toml(&format!(
+                "it.glyphs = {{ classes = {classes}, test_classes = 4, samples = 14, size = 28 }}"
+            ))
+        }
+        "sick" => {
+            std::fs::write(folder.join("pairs.csv"), pairs()).expect("written");
+            toml(
+                "it.pairs = { path = 'pairs.csv', score = 'score', range = [1.0, 5.0], validation = 0.2 }",
+            )
+        }
+        "uci" => {
+            std::fs::write(folder.join("table.csv"), table()).expect("written");
+            toml("it.table = { path = 'table.csv' }")
+        }
+        other => panic!("no stand-in for `data.{other}` yet"),
+    };
+    document.insert("data".into(), replaced);
+    let sampler = document["sampler"].as_table_mut().expect("sampler");
+    if let Some(sampler) = sampler.get_mut("classes_by_samples") {
+        let classes = sampler["classes"].as_integer().expect("a number").min(5);
+        sampler["classes"] = classes.into();
+        sampler["samples"] = 4.into();
+    }
+    if let Some(sampler) = sampler.get_mut("shuffled") {
+        sampler["size"] = 8.into();
+    }
+    if let Some(cosine) = document
+        .get_mut("schedule")
+        .and_then(|it| it.get_mut("cosine"))
+    {
+        cosine["warmup"] = 2.into();
+    }
+    let train = document["train"].as_table_mut().expect("train");
+    train.remove("epochs");
+    train.insert("steps".into(), 7.into());
+    document.insert(
+        "checkpoints".into(),
+        toml("it = { every.steps = 2, keep = 2 }"),
+    );
+    toml::to_string(&document).expect("TOML")
+}
+
+fn pairs() -> String {
+    let words = [
+        "a", "man", "woman", "dog", "is", "playing", "running", "not", "the", "guitar",
+    ];
+    let mut text = "left,right,score\n".to_string();
+    for row in 0..60usize {
+        let sentence = |shift: usize| {
+            (0..3 + row % 4)
+                .map(|at| words[(row * 7 + at * 3 + shift) % words.len()])
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        writeln!(
+            text,
+            "{},{},{}",
+            sentence(0),
+            sentence(row % 3),
+            1.0 + (row % 9) as f64 / 2.0
+        )
+        .expect("a string");
+    }
+    text
+}
+
+fn table() -> String {
+    let mut text = "a,b,c,label\n".to_string();
+    for row in 0..60 {
+        let class = row % 3;
+        writeln!(
+            text,
+            "{},{},{},c{class}",
+            row * class,
+            (row * 7) % 11,
+            (row + class * 5) % 13
+        )
+        .expect("a string");
+    }
+    text
+}
+
+#[test]
+fn stopped_anywhere_and_continued_equals_never_stopped_for_any_number_of_threads() {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes");
+    let Ok(files) = std::fs::read_dir(&recipes) else {
+        eprintln!("skipped: recipes (the package alone has none)");
+        return;
+    };
+    let mut recipes: Vec<_> = files
+        .map(|file| file.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|it| it == "toml"))
+        .collect();
+    recipes.sort();
+    for path in recipes {
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = stand_in(
+            &std::fs::read_to_string(&path).expect("a recipe"),
+            folder.path(),
+        );
+        std::fs::write(folder.path().join("run.toml"), text).expect("written");
+        let train = |out: &str, threads: &str| {
+            let mut command = nearfar(folder.path());
+            command
+                .args(["train", "run.toml", "--out", out])
+                .env("RAYON_NUM_THREADS", threads);
+            command
+        };
+        run(&mut train("whole", "1"), 0);
+        let whole = weights(&folder.path().join("whole"));
+        for threads in ["2", "4"] {
+            run(&mut train(&format!("threads-{threads}"), threads), 0);
+            assert_eq!(
+                weights(&folder.path().join(format!("threads-{threads}"))),
+                whole,
+                "{name}, {threads} threads"
+            );
+        }
+        for stop in [1, 4, 6] {
+            let out = format!("stopped-{stop}");
+            run(
+                train(&out, "2").args(["--stop-after", &stop.to_string()]),
+                75,
+            );
+            run(train(&out, "1").arg("--resume"), 0);
+            assert_eq!(
+                weights(&folder.path().join(&out)),
+                whole,
+                "{name}, stopped after {stop}"
+            );
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The program, and small runs for it.
+#![allow(dead_code)] // Each test file uses some of it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The program, with nothing of the surroundings that could change what it says.
+pub(crate) fn nearfar(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearfar"));
+    command
+        .current_dir(folder)
+        .env_remove("NEARFAR_DATASETS")
+        .env("NO_COLOR", "1")
+        .env("RAYON_NUM_THREADS", "2");
+    command
+}
+
+/// Its output as text.
+pub(crate) fn text(output: &Output) -> (String, String) {
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// Runs it; it must end with this code.
+pub(crate) fn run(command: &mut Command, code: i32) -> (String, String) {
+    let output = command.output().expect("the program starts");
+    let (stdout, stderr) = text(&output);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{command:?}\nstdout: {stdout}\nstderr: {stderr}"
+    );
+    (stdout, stderr)
+}
+
+/// A run that takes a second or two.
+pub(crate) const SMALL: &str = r#"
+seed = 3
+data.glyphs = { classes = 6, test_classes = 3, samples = 8, size = 16 }
+sampler.classes_by_samples = { classes = 4, samples = 3 }
+model.conv4 = { width = 8, channels = 8, blocks = 2 }
+loss.triplet_margin = { margin = 0.2 }
+miner.semi_hard = { margin = 0.2 }
+optimizer.adamw = { learning_rate = 1e-3 }
+schedule.cosine = { warmup = 2 }
+train = { steps = 24 }
+evaluation = { every.steps = 10, scores = ["recall_at_1", "map_at_r"] }
+checkpoints = { every.steps = 3, keep = 2, best = "map_at_r" }
+"#;
+
+/// SHA-256 of the newest checkpoint's weights, by the manifest.
+pub(crate) fn weights(run: &Path) -> String {
+    let newest =
+        std::fs::read_to_string(run.join("checkpoints/LATEST")).expect("a checkpoint was saved");
+    let manifest = run
+        .join("checkpoints")
+        .join(newest.trim())
+        .join("MANIFEST.json");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(manifest).expect("whole")).expect("JSON");
+    manifest["files"]["model.safetensors"]["sha256"]
+        .as_str()
+        .expect("the weights are listed")
+        .to_string()
+}
