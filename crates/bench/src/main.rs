@@ -1,2 +1,115 @@
-//! Benchmarks.
-fn main() {}
+//! `nearfar-bench`: the same work here and in PyTorch with pytorch-metric-learning, side by side in one run.
+
+mod cases;
+mod clock;
+mod peers;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of nearfar beside its peers. `cargo bench -p nearfar-bench` measures the pieces.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Cases (default: all).
+    #[arg(value_name = "CASE")]
+    cases: Vec<String>,
+    /// Makes the peers' Python environment in a folder from pinned versions (needs python3 and about 6 GB), then measures.
+    #[arg(long, value_name = "DIR")]
+    setup_peers: Option<PathBuf>,
+    /// A folder that `--setup-peers` has made.
+    #[arg(long, value_name = "DIR", env = "NEARFAR_PEERS")]
+    peers: Option<PathBuf>,
+    /// Threads of both sides.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Rounds; both sides take turns.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Where the figures are written as JSON.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/bench/side_by_side.json"
+    )]
+    json: PathBuf,
+    /// List the cases and end.
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Our side of one case, driven through standard input: used by the program itself.
+    #[command(hide = true)]
+    Serve {
+        /// Its name.
+        case: String,
+        /// The embeddings of a loss.
+        rows: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Some(Command::Serve { case, rows }) => cases::serve(case, rows.as_deref()),
+        None => measure(&cli),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Error = Box<dyn std::error::Error>;
+
+#[allow(clippy::print_stdout)] // The figures are what it is for.
+fn measure(cli: &Cli) -> Result<(), Error> {
+    if cli.list {
+        cases::NAMES.iter().for_each(|name| println!("{name}"));
+        return Ok(());
+    }
+    let names: Vec<&str> = match cli.cases.as_slice() {
+        [] => cases::NAMES.to_vec(),
+        chosen => chosen
+            .iter()
+            .map(|name| {
+                let known = cases::NAMES.iter().find(|known| *known == name).copied();
+                known.ok_or_else(|| format!("there is no case `{name}`; `--list` shows them"))
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    let peers = match (&cli.setup_peers, &cli.peers) {
+        (Some(dir), _) => Some(peers::set_up(dir)?),
+        (None, Some(dir)) => Some(peers::found(dir)?),
+        (None, None) => None,
+    };
+    let versions = peers.as_deref().map(peers::versions).transpose()?;
+    let mut figures = Vec::new();
+    for name in names {
+        eprintln!("{name} …");
+        figures.push(peers::side_by_side(
+            name,
+            peers.as_deref(),
+            cli.threads,
+            cli.rounds,
+        )?);
+    }
+    println!("{}", table::text(&figures, cli.threads, versions.as_ref()));
+    if let Some(folder) = cli.json.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let json = table::json(&figures, cli.threads, versions.as_ref());
+    std::fs::write(&cli.json, serde_json::to_string_pretty(&json)?)?;
+    println!("written: {}", cli.json.display());
+    Ok(())
+}

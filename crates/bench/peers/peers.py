@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""The peers' side of the benchmarks: the same work in PyTorch and pytorch-metric-learning.
+
+  peers.py CASE THREADS [ROWS]   answers each line on standard input with one JSON line: a round of that many repetitions
+  peers.py --versions      one JSON line with the versions
+
+A training case is forward, mean square of the embedding as the loss, backward and an Adam step (fused, PyTorch's fastest on a CPU).
+A loss case is the value and the gradient of the embeddings, which lie in the file ROWS (f32, n rows of 128, 8 rows a class).
+"""
+import json
+import os
+import resource
+import sys
+import time
+
+if sys.argv[1:] == ["--versions"]:
+    import pytorch_metric_learning
+    import torch
+
+    print(json.dumps({"torch": torch.__version__, "pytorch-metric-learning": pytorch_metric_learning.__version__}))
+    sys.exit()
+
+case, threads = sys.argv[1], int(sys.argv[2])
+os.environ["OMP_NUM_THREADS"] = str(threads)
+os.environ["MKL_NUM_THREADS"] = str(threads)
+import numpy as np  # noqa: E402  (after the number of threads)
+import torch  # noqa: E402
+import torch.nn as nn  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+
+torch.set_num_threads(threads)
+torch.manual_seed(0)
+
+
+def peak_mb():
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def forget_peak():
+    try:
+        with open("/proc/self/clear_refs", "w") as refs:
+            refs.write("5")
+    except OSError:
+        pass
+
+
+def training(model, x):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        y = model(x)
+        y = y[0] if isinstance(y, tuple) else y
+        loss = y.square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def conv4():
+    layers, channels = [], 1
+    for _ in range(4):
+        layers += [nn.Conv2d(channels, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)]
+        channels = 64
+    return nn.Sequential(*layers, nn.Flatten(1))
+
+
+def loss(fn, n, dim=128, per_class=8):
+    labels = torch.arange(n) // per_class
+    rows = torch.from_numpy(np.fromfile(sys.argv[3], np.float32).reshape(n, dim))
+
+    def step():
+        x = rows.clone().requires_grad_(True)
+        value = fn(x, labels)
+        value.backward()
+        return value.item()
+
+    return step
+
+
+def make():
+    from pytorch_metric_learning import losses
+
+    name, size = case.rsplit("_", 1)
+    size = int(size)
+    if name == "conv4":
+        return training(conv4(), torch.randn(size, 1, 28, 28))
+    if name == "lstm":
+        return training(nn.LSTM(64, 128, batch_first=True), torch.randn(size, 32, 64))
+    if name == "triplet":
+        return loss(losses.TripletMarginLoss(margin=0.2, triplets_per_anchor="all"), size)
+    if name == "multi_similarity":
+        return loss(losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5), size)
+    sys.exit(f"unknown case {case}")
+
+
+step = make()
+before = peak_mb()
+forget_peak()
+before = min(before, peak_mb())
+step()
+growth = peak_mb() - before
+print(json.dumps({"ready": case, "peak_mb": growth}), flush=True)
+for line in sys.stdin:
+    repetitions = int(line)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(repetitions):
+        value = step()
+    print(
+        json.dumps({
+            "wall_ms": (time.perf_counter() - wall) * 1e3 / repetitions,
+            "cpu_ms": (time.process_time() - cpu) * 1e3 / repetitions,
+            "value": value,
+        }),
+        flush=True,
+    )

@@ -1,0 +1,217 @@
+//! Our side of the cases, each a step that is repeated.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor, Var};
+use nearfar_core::{Comparison, Embeddings, Encoder, Input, Loss, Mode, Purpose, Rng, Seed};
+use nearfar_losses::{Join, LossConfig};
+use nearfar_metrics::{DistanceConfig, SimilarityConfig};
+use nearfar_models::{Conv4, InputShape, Lstm, ModelConfig, Params};
+use nearfar_trainer::Gradients;
+use nearfar_trainer::OptimizerConfig;
+use nearfar_trainer::optim::{Adam, Move, Optimizer};
+use serde_json::json;
+
+use crate::{Error, clock};
+
+/// Every case: what is done, and how large it is.
+pub(crate) const NAMES: [&str; 6] = [
+    "conv4_128",
+    "lstm_128",
+    "triplet_256",
+    "triplet_1024",
+    "multi_similarity_256",
+    "multi_similarity_1024",
+];
+
+/// Rows of losses have this dimension, and this many are of one class.
+const DIM: usize = 128;
+const PER_CLASS: usize = 8;
+
+/// The embeddings of a loss, in a file for both sides: classes around centers on the sphere. None for a training case.
+pub(crate) fn rows_file(name: &str) -> Result<Option<tempfile::NamedTempFile>, Error> {
+    let (kind, n) = parts(name)?;
+    if kind == "conv4" || kind == "lstm" {
+        return Ok(None);
+    }
+    let mut rng = Seed(n as u64).rng(Purpose::Generation, 0);
+    let unit = |rng: &mut Rng, center: Option<&[f64]>| -> Vec<f64> {
+        let mut row: Vec<f64> = (0..DIM)
+            .map(|_| rng.normal() / (DIM as f64).sqrt())
+            .collect();
+        if let Some(center) = center {
+            row.iter_mut().zip(center).for_each(|(x, c)| *x += 0.35 * c);
+        }
+        let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+        row.iter().map(|x| x / length).collect()
+    };
+    let mut file = tempfile::NamedTempFile::new()?;
+    for _ in 0..n / PER_CLASS {
+        let center = unit(&mut rng, None);
+        for _ in 0..PER_CLASS {
+            let bytes: Vec<u8> = unit(&mut rng, Some(&center))
+                .iter()
+                .flat_map(|x| (*x as f32).to_le_bytes())
+                .collect();
+            file.write_all(&bytes)?;
+        }
+    }
+    file.flush()?;
+    Ok(Some(file))
+}
+
+fn parts(name: &str) -> Result<(&str, usize), Error> {
+    let (kind, size) = name.rsplit_once('_').ok_or("a case is NAME_SIZE")?;
+    Ok((kind, size.parse()?))
+}
+
+/// Answers each line on standard input, a number of repetitions, with the time they took.
+pub(crate) fn serve(name: &str, rows: Option<&Path>) -> Result<(), Error> {
+    let mut step = make(name, rows)?;
+    clock::forget_peak();
+    let before = clock::peak_mb();
+    step()?;
+    let growth = clock::peak_mb()
+        .zip(before)
+        .map(|(after, before)| after - before);
+    answer(&json!({"ready": name, "peak_mb": growth}))?;
+    for line in std::io::stdin().lock().lines() {
+        let repetitions: usize = line?.trim().parse()?;
+        let (wall, cpu) = (Instant::now(), clock::cpu_ms());
+        let mut value = 0.0;
+        for _ in 0..repetitions {
+            value = step()?;
+        }
+        let wall = wall.elapsed().as_secs_f64() * 1e3 / repetitions as f64;
+        answer(
+            &json!({"wall_ms": wall, "cpu_ms": (clock::cpu_ms() - cpu) / repetitions as f64, "value": value}),
+        )?;
+    }
+    Ok(())
+}
+
+fn answer(object: &serde_json::Value) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{object}")?;
+    Ok(out.flush()?)
+}
+
+/// A step gives the loss.
+type Step = Box<dyn FnMut() -> Result<f64, Error>>;
+
+fn make(name: &str, rows: Option<&Path>) -> Result<Step, Error> {
+    let (kind, size) = parts(name)?;
+    match kind {
+        "conv4" => {
+            let shape = InputShape::Image {
+                channels: 1,
+                height: 28,
+                width: 28,
+            };
+            let model = ModelConfig::Conv4(Conv4 {
+                normalize: false,
+                ..Conv4::default()
+            });
+            training(&model, &shape, Input::Dense(normal((size, 1, 28, 28))?))
+        }
+        "lstm" => {
+            let shape = InputShape::Frames { features: 64 };
+            let model = ModelConfig::Lstm(Lstm {
+                width: 128,
+                normalize: false,
+                ..Lstm::default()
+            });
+            training(
+                &model,
+                &shape,
+                Input::Sequence {
+                    values: normal((size, 32, 64))?,
+                    lengths: vec![32; size],
+                },
+            )
+        }
+        "triplet" => loss("loss.triplet_margin = { margin = 0.2 }", rows),
+        "multi_similarity" => loss(
+            "loss.multi_similarity = { alpha = 2.0, beta = 50.0, base = 0.5 }",
+            rows,
+        ),
+        _ => Err(format!("there is no case `{name}`").into()),
+    }
+}
+
+fn normal(shape: impl Into<candle_core::Shape>) -> Result<Tensor, Error> {
+    let shape = shape.into();
+    let mut rng = Seed(0).rng(Purpose::Generation, 1);
+    let values: Vec<f32> = (0..shape.elem_count())
+        .map(|_| rng.normal() as f32)
+        .collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Forward, mean square of the embedding, backward, Adam.
+fn training(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Step, Error> {
+    let params = Params::new(Seed(0), DType::F32, &Device::Cpu)?;
+    let encoder: Box<dyn Encoder> = model.build(shape, &params)?;
+    let mut optimizer: Box<dyn Optimizer> = OptimizerConfig::from(Adam::default()).build()?;
+    let parameters: Vec<(String, Var)> = encoder
+        .parameters()
+        .into_iter()
+        .filter(|it| it.trained)
+        .map(|it| (it.name, it.var))
+        .collect();
+    let mut number = 0;
+    Ok(Box::new(move || {
+        let mut rng = Seed(0).rng(Purpose::Dropout, number);
+        number += 1;
+        let embedding = encoder.encode(&input, Mode::Train(&mut rng))?.embedding;
+        let loss = embedding.sqr()?.mean_all()?;
+        let mut store = loss.backward()?;
+        let named = parameters
+            .iter()
+            .map(|(name, var)| (name.as_str(), var.as_tensor()));
+        let gradients = Gradients::take(&mut store, named);
+        let moves: Vec<Move<'_>> = parameters
+            .iter()
+            .filter_map(|(name, var)| Some(Move::new(name, var, gradients.get(name)?, 1e-3)))
+            .collect();
+        optimizer.update(&moves)?;
+        Ok(f64::from(loss.to_scalar::<f32>()?))
+    }))
+}
+
+/// Value and gradient of a loss over everything in the batch.
+fn loss(config: &str, rows: Option<&Path>) -> Result<Step, Error> {
+    #[derive(serde::Deserialize)]
+    struct Only {
+        loss: LossConfig,
+    }
+    let config: Only = toml::from_str(config)?;
+    let bytes = std::fs::read(rows.ok_or("a loss needs its rows")?)?;
+    let values: Vec<f32> = bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
+    let n = values.len() / DIM;
+    let vectors = Var::from_tensor(&Tensor::from_vec(values, (n, DIM), &Device::Cpu)?)?;
+    let labels: Vec<u32> = (0..n).map(|row| (row / PER_CLASS) as u32).collect();
+    let is_list = config.loss.name() == "multi_similarity";
+    let loss: Box<dyn Loss> = config.loss.build(Join {
+        distance: (!is_list).then(|| DistanceConfig::all().swap_remove(0).build()),
+        similarity: is_list.then(|| SimilarityConfig::all().swap_remove(0).build()),
+        width: DIM,
+        ..Join::default()
+    })?;
+    Ok(Box::new(move || {
+        let rows = Embeddings::labeled(vectors.as_tensor().clone(), labels.clone())?;
+        let mut rng = Seed(0).rng(Purpose::Mining, 0);
+        let total = loss
+            .evaluate(&Comparison::within(&rows), &mut rng)?
+            .total()?
+            .ok_or("there is something to learn")?;
+        let gradients = total.backward()?;
+        gradients.get(&vectors).ok_or("the rows have a gradient")?;
+        Ok(f64::from(total.to_scalar::<f32>()?))
+    }))
+}
