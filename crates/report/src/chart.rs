@@ -187,22 +187,39 @@ pub(crate) fn thinned(points: &[(f64, f64)], limit: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// A running mean that forgets with about a `window`-th a point; gaps stay gaps.
-pub(crate) fn smoothed(points: &[(f64, f64)], window: f64) -> Vec<(f64, f64)> {
-    let keep = 1.0 - 1.0 / window.max(1.0);
-    let (mut sum, mut weight) = (0.0, 0.0);
+/// At each point the mean of about `window` points around it, of fewer near the ends, so that it leans little; gaps stay
+/// gaps.
+pub(crate) fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
+    let mut sums = vec![(0.0, 0usize)];
+    for (_, y) in points {
+        let (sum, count) = sums[sums.len() - 1];
+        sums.push(if y.is_finite() {
+            (sum + y, count + 1)
+        } else {
+            (sum, count)
+        });
+    }
     points
         .iter()
-        .map(|&(x, y)| {
-            if !y.is_finite() {
-                return (x, y);
-            }
-            // The weight makes the beginning a mean of what there is.
-            sum = keep * sum + y;
-            weight = keep * weight + 1.0;
-            (x, sum / weight)
+        .enumerate()
+        .map(|(i, &(x, y))| {
+            let last = points.len() - 1;
+            let reach = i
+                .min(last - i)
+                .clamp(window / 6, (window / 2).max(window / 6));
+            let ((low, before), (high, with)) = (
+                sums[i.saturating_sub(reach)],
+                sums[(i + reach).min(last) + 1],
+            );
+            let mean = (high - low) / (with - before).max(1) as f64;
+            (x, if y.is_finite() { mean } else { y })
         })
         .collect()
+}
+
+/// The window of a running mean over so many points.
+fn window(points: usize) -> usize {
+    (points / 20).max(5)
 }
 
 impl Plot {
@@ -284,7 +301,7 @@ impl Plot {
                         r#"<path class="raw s{color}" d="{}"/>"#,
                         path(&thinned(&series.points, 600), x, y)
                     );
-                    let smooth = smoothed(&series.points, series.points.len() as f64 / 25.0);
+                    let smooth = smoothed(&series.points, window(series.points.len()));
                     svg += &format!(
                         r#"<path class="line s{color}" d="{}"/>"#,
                         path(&thinned(&smooth, 300), x, y)
@@ -312,12 +329,12 @@ impl Plot {
         }
         if let Some((at, value, name)) = &self.spot {
             let (cx, cy) = (x(*at), y(*value));
-            let (dx, anchor) = if cx > LEFT + 0.6 * width {
+            let (dx, anchor) = if cx > LEFT + 0.8 * width {
                 (-10.0, "end")
             } else {
                 (10.0, "start")
             };
-            svg += &format!(r#"<circle class="spot f1" cx="{cx:.1}" cy="{cy:.1}" r="5"/>"#);
+            svg += &format!(r#"<circle class="spot ink" cx="{cx:.1}" cy="{cy:.1}" r="5"/>"#);
             svg += &format!(
                 r#"<text x="{:.1}" y="{:.1}" text-anchor="{anchor}">{}</text>"#,
                 cx + dx,
@@ -332,10 +349,9 @@ impl Plot {
             .iter()
             .map(|series| {
                 let points = match series.kind {
-                    Kind::Smoothed => thinned(
-                        &smoothed(&series.points, series.points.len() as f64 / 25.0),
-                        300,
-                    ),
+                    Kind::Smoothed => {
+                        thinned(&smoothed(&series.points, window(series.points.len())), 300)
+                    }
                     _ => series.points.clone(),
                 };
                 let rounded = |value: f64| value.is_finite().then(|| significant(value));
@@ -462,8 +478,14 @@ mod tests {
         assert!(thin.len() <= 100);
         assert!(thin.contains(&(500.0, 9.0)) && thin.contains(&(501.0, -9.0)));
         assert!(thin.is_sorted_by(|a, b| a.0 < b.0));
+        let line: Vec<(f64, f64)> = (0..50).map(|i| (f64::from(i), f64::from(i))).collect();
         assert_eq!(
-            smoothed(&[(0.0, 2.0), (1.0, f64::NAN), (2.0, 2.0)], 5.0)[2],
+            smoothed(&line, 10)[1..49],
+            line[1..49],
+            "a running mean does not lag"
+        );
+        assert_eq!(
+            smoothed(&[(0.0, 2.0), (1.0, f64::NAN), (2.0, 2.0)], 5)[2],
             (2.0, 2.0)
         );
     }

@@ -300,8 +300,8 @@ impl Page<'_> {
                 }
             };
             let series = vec![
-                series("two classes", 1, &histogram.negative),
-                series("one class", 0, &histogram.positive),
+                series("same class", 0, &histogram.positive),
+                series("different classes", 1, &histogram.negative),
             ];
             let highest = series
                 .iter()
@@ -322,7 +322,7 @@ impl Page<'_> {
                 histogram.negative.iter().sum::<u64>(),
             );
             let how = format!(
-                "{}; share of {} pairs of one class and of {} of two{}",
+                "{}: {} pairs of the same class, {} of different classes{}",
                 histogram.name,
                 grouped(positive),
                 grouped(negative),
@@ -461,7 +461,7 @@ impl Page<'_> {
         };
         let mut card = self.card(
             "ROC",
-            "share of pairs of one class accepted, over the share of pairs of two",
+            "share of pairs of the same class that are accepted",
             &plot,
         );
         if let [curve] = &self.report.roc[..] {
