@@ -280,7 +280,8 @@ impl Page<'_> {
             .take(self.limits.entries.min(12))
         {
             let bins = histogram.positive.len().min(histogram.negative.len());
-            if bins == 0 || !(histogram.low < histogram.high) {
+            let wide = histogram.low < histogram.high; // Not if one is not a number.
+            if bins == 0 || !wide {
                 continue;
             }
             let width = (histogram.high - histogram.low) / bins as f64;
