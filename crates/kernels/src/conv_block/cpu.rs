@@ -16,6 +16,7 @@ use super::{ConvBlock, ConvBlockOutput, Dims, Norm};
 use crate::slices::conv::{
     self, Conv, Images, InputGradient, WeightGradient, to_pixels, to_planes,
 };
+use crate::slices::gemm::Panels;
 use crate::slices::norm_act_pool::{
     self as pass, Affine, MAX_POOL, Moments, Record, Spread, Sums, Windows,
 };
@@ -101,7 +102,7 @@ struct Operation {
 /// What the way back needs, and the statistics that leave the operation beside its output.
 struct Saved {
     statistics: Option<Statistics>,
-    /// The output of the convolution, where the statistics depend on it.
+    /// The output of the convolution, where the statistics depend on it and it is not [`CHEAP`].
     convolved: Option<Lease>,
     /// Where the largest values of the windows were.
     places: Lease<u8>,
@@ -120,6 +121,10 @@ struct Statistics {
 
 /// Tasks that a batch is cut into, whatever the number of threads.
 const TASKS: usize = 32;
+
+/// Values under a kernel below which a convolution is done again rather than kept: a first layer has
+/// by far the largest output, and writing that to memory and reading it takes as long.
+const CHEAP: usize = 32;
 
 /// Numbers in all the partial gradients of the weights together, beyond which there are fewer tasks.
 const PARTIAL_GRADIENTS: usize = 4 << 20;
@@ -196,49 +201,49 @@ impl Operation {
         }
     }
 
+    /// Whether the statistics are those of the batch.
+    fn learns_from_batch(&self) -> bool {
+        matches!(self.block.norm, Some(Norm::Batch { .. }))
+    }
+
     fn forward(&self, images: &Images, parameters: &[f32]) -> Vec<f32> {
         let (weight, scale, shift) = self.split(parameters);
         let (conv, width, batch) = (self.conv, self.conv.width(), self.dims.batch);
         let (convolved_len, pooled_len) = self.lengths();
         let weights = conv.pack(weight);
-        let keep = self.for_input || self.for_parameters;
+        let (images, weights) = (*images, &weights);
         let per = batch.div_ceil(TASKS);
         let tasks = batch.div_ceil(per);
-
-        let convolve = |b: usize, image: &mut [f32], gathered: &mut [f32], out: &mut [f32]| {
-            conv.read(images, b, image, gathered);
-            dispatch(conv::Forward {
-                conv,
-                image,
-                gathered,
-                weights: &weights,
-                out,
-            });
-        };
+        let of_task = |task: usize| task * per..batch.min((task + 1) * per);
 
         let mut convolved = None;
         let statistics = match self.block.norm {
             Some(Norm::Batch { .. }) => {
-                let mut all = lease(batch * convolved_len);
-                let pieces = all.chunks_mut(per * convolved_len).enumerate().collect();
-                let moments = run(batch * conv.work(), pieces, |(task, piece)| {
-                    let (mut image, mut gathered) =
-                        (lease(conv.image_len()), lease(conv.gathered_len()));
-                    let mut moments = vec![0.0; piece.len() / convolved_len * 3 * width];
-                    let outs = piece
-                        .chunks_exact_mut(convolved_len)
-                        .zip(moments.chunks_exact_mut(3 * width));
-                    for (k, (out, moments)) in outs.enumerate() {
-                        convolve(task * per + k, &mut image, &mut gathered, out);
-                        dispatch(Moments {
-                            convolved: out,
-                            width,
-                            out: moments,
-                        });
-                    }
-                    moments
-                });
-                convolved = Some(all);
+                let kept = conv.depth() > CHEAP;
+                let mut all = lease(if kept { batch * convolved_len } else { 0 });
+                let outs = pieces(&mut all, per * convolved_len).take(tasks);
+                let moments = run(
+                    batch * conv.work(),
+                    outs.enumerate().collect(),
+                    |(task, outs)| {
+                        let mut convolver = Convolver::new(conv, images);
+                        let mut fresh = lease(if kept { 0 } else { convolved_len });
+                        let mut moments = vec![0.0; of_task(task).len() * 3 * width];
+                        let images = of_task(task).zip(pieces(outs, convolved_len));
+                        for ((b, out), moments) in images.zip(moments.chunks_exact_mut(3 * width)) {
+                            let convolved = if kept { out } else { &mut *fresh };
+                            convolver.read(b);
+                            convolver.convolve(weights, convolved);
+                            dispatch(Moments {
+                                convolved,
+                                width,
+                                out: moments,
+                            });
+                        }
+                        moments
+                    },
+                );
+                convolved = kept.then_some(all);
                 Some(self.join(&moments))
             }
             Some(Norm::Fixed { .. }) => self.given_statistics(),
@@ -246,57 +251,62 @@ impl Operation {
         };
 
         let affine = self.affine(statistics.as_ref(), scale, shift);
-        let windows = self.windows();
-        let mut out = vec![0.0; batch * conv.outputs * self.pooled()];
+        let (windows, relu, planes_len) = (
+            self.windows(),
+            self.block.relu,
+            conv.outputs * self.pooled(),
+        );
+        let keep = self.for_input || self.for_parameters;
+        // Without pooling they are what the convolution gave.
+        let keep_values =
+            keep && self.block.norm.is_some() && (convolved.is_none() || self.block.pool > 1);
+        let mut out = vec![0.0; batch * planes_len];
         let mut places = lease_bytes(if keep { batch * pooled_len } else { 0 });
-        let recompute = convolved.is_none();
-        let keep_values = keep && self.block.norm.is_some() && (recompute || self.block.pool > 1);
         let mut values = lease(if keep_values { batch * pooled_len } else { 0 });
-        {
-            let outs = pieces(&mut out, per * conv.outputs * self.pooled());
-            let pieces = outs
-                .zip(pieces(&mut places, per * pooled_len))
-                .zip(pieces(&mut values, per * pooled_len));
-            let work = batch
-                * if recompute {
-                    conv.work()
+        let records =
+            pieces(&mut places, per * pooled_len).zip(pieces(&mut values, per * pooled_len));
+        let outs = pieces(&mut out, per * planes_len).zip(records).take(tasks);
+        let work = batch
+            * if convolved.is_some() {
+                4 * convolved_len
+            } else {
+                conv.work()
+            };
+        run(
+            work,
+            outs.enumerate().collect(),
+            |(task, (outs, (places, values)))| {
+                let mut convolver = Convolver::new(conv, images);
+                let mut fresh = lease(if convolved.is_some() {
+                    0
                 } else {
-                    4 * convolved_len
-                };
-            run(
-                work,
-                pieces.take(tasks).enumerate().collect(),
-                |(task, ((outs, places), values))| {
-                    let scratch = |len| lease(if recompute { len } else { 0 });
-                    let (mut image, mut gathered) =
-                        (scratch(conv.image_len()), scratch(conv.gathered_len()));
-                    let (mut fresh, mut pixels) = (scratch(convolved_len), lease(pooled_len));
-                    let records = pieces_of(places, pooled_len).zip(pieces_of(values, pooled_len));
-                    let planes = outs.chunks_exact_mut(conv.outputs * self.pooled());
-                    for (k, (planes, (places, values))) in planes.zip(records).enumerate() {
-                        let b = task * per + k;
-                        let convolved = match &convolved {
-                            Some(all) => &all[b * convolved_len..][..convolved_len],
-                            None => {
-                                convolve(b, &mut image, &mut gathered, &mut fresh);
-                                &fresh
-                            }
-                        };
-                        let record = keep.then_some(Record { places, values });
-                        let relu = self.block.relu;
-                        dispatch(pass::Forward {
-                            windows,
-                            affine: &affine,
-                            relu,
-                            convolved,
-                            out: &mut pixels,
-                            record,
-                        });
-                        to_planes(&pixels, width, planes);
-                    }
-                },
-            );
-        }
+                    convolved_len
+                });
+                let mut pixels = lease(pooled_len);
+                let records = pieces(places, pooled_len).zip(pieces(values, pooled_len));
+                let outs = outs.chunks_exact_mut(planes_len).zip(records);
+                for (b, (planes, (places, values))) in of_task(task).zip(outs) {
+                    let convolved = match &convolved {
+                        Some(all) => image(all, convolved_len, b),
+                        None => {
+                            convolver.read(b);
+                            convolver.convolve(weights, &mut fresh);
+                            &fresh
+                        }
+                    };
+                    let record = keep.then_some(Record { places, values });
+                    dispatch(pass::Forward {
+                        windows,
+                        affine: &affine,
+                        relu,
+                        convolved,
+                        out: &mut pixels,
+                        record,
+                    });
+                    to_planes(&pixels, width, planes);
+                }
+            },
+        );
         let saved = Saved {
             statistics,
             convolved: convolved.filter(|_| keep),
@@ -341,91 +351,132 @@ impl Operation {
         gradient: &[f32],
     ) -> (Option<Vec<f32>>, Option<Vec<f32>>) {
         let (weight, scale, _) = self.split(parameters);
-        let (conv, width, batch, pooled) =
-            (self.conv, self.conv.width(), self.dims.batch, self.pooled());
-        let (convolved_len, pooled_len) = self.lengths();
-        let planes_len = conv.outputs * pooled;
+        let sums = self.sums(saved, gradient);
+        let (spread, for_scale) = self.spread(saved, scale, &sums);
+        let (for_input, for_weight) = self.images_back(saved, images, weight, &spread, gradient);
+        let for_parameters = for_weight.map(|for_weight| {
+            let mut all = vec![0.0; parameters.len()];
+            let (weight, vectors) = all.split_at_mut(self.conv.weights());
+            self.conv.unpack(&for_weight, weight);
+            let (scale, shift) = vectors.split_at_mut(vectors.len() - self.conv.outputs);
+            scale
+                .iter_mut()
+                .zip(for_scale)
+                .for_each(|(to, from)| *to = from as f32);
+            shift
+                .iter_mut()
+                .zip(&sums)
+                .for_each(|(to, from)| *to = from[0] as f32);
+            all
+        });
+        (for_input, for_parameters)
+    }
 
-        let convolved = |b: usize| match &saved.convolved {
-            Some(all) => &all[b * convolved_len..][..convolved_len],
-            None => &[],
+    /// For each channel, the sum of the gradient that reaches it, and of its product with the values
+    /// it arrives at less their mean. In f64 over the images, in order.
+    fn sums(&self, saved: &Saved, gradient: &[f32]) -> Vec<[f64; 2]> {
+        let (width, batch) = (self.conv.width(), self.dims.batch);
+        let (convolved_len, pooled_len) = self.lengths();
+        let center = self.center(saved);
+        let per = batch.div_ceil(TASKS);
+        let firsts = (0..batch).step_by(per).collect();
+        let sums = run(batch * 8 * pooled_len, firsts, |first: usize| {
+            let mut turner = Turner::new(
+                gradient,
+                self.conv.outputs * self.pooled(),
+                pooled_len,
+                width,
+            );
+            let mut sums = vec![0.0; per.min(batch - first) * 2 * width];
+            for (b, out) in (first..).zip(sums.chunks_exact_mut(2 * width)) {
+                let values = match (&saved.values, &saved.convolved) {
+                    (Some(values), _) => image(values, pooled_len, b),
+                    (None, Some(convolved)) => image(convolved, convolved_len, b),
+                    (None, None) => &[],
+                };
+                let places = image(&saved.places, pooled_len, b);
+                dispatch(Sums {
+                    width,
+                    center: &center,
+                    gradient: turner.turn(b),
+                    places,
+                    values,
+                    out,
+                });
+            }
+            sums
+        });
+        let mut total = vec![[0.0; 2]; width];
+        for image in sums.iter().flat_map(|task| task.chunks_exact(2 * width)) {
+            for (c, total) in total.iter_mut().enumerate() {
+                total[0] += f64::from(image[c]);
+                total[1] += f64::from(image[width + c]);
+            }
+        }
+        total
+    }
+
+    fn center(&self, saved: &Saved) -> Vec<f32> {
+        match &saved.statistics {
+            Some(statistics) => statistics.mean.clone(),
+            None => vec![0.0; self.conv.width()],
+        }
+    }
+
+    /// How the gradient of the convolution's output follows from `sums`, and the gradient of `scale`.
+    ///
+    /// With `z = (y − mean) · inverse` over `n` values and the output's gradient `g`, the statistics of a
+    /// batch pass on `scale · inverse · (g − Σ g / n − z · Σ (g · z) / n)`.
+    fn spread(&self, saved: &Saved, scale: &[f32], sums: &[[f64; 2]]) -> (Spread, Vec<f64>) {
+        let width = self.conv.width();
+        let center = self.center(saved);
+        let Some(Statistics { inverse, .. }) = &saved.statistics else {
+            let (zero, one) = (vec![0.0; width], vec![1.0; width]);
+            let spread = Spread {
+                center,
+                slope: zero.clone(),
+                offset: zero,
+                factor: one,
+            };
+            return (spread, Vec::new());
+        };
+        let share = if self.learns_from_batch() {
+            1.0 / self.dims.count() as f64
+        } else {
+            0.0
         };
         let mut spread = Spread {
-            center: saved
-                .statistics
-                .as_ref()
-                .map_or_else(|| vec![0.0; width], |found| found.mean.clone()),
+            center,
             ..Spread::default()
         };
-
-        // Sums over the channels.
-        let per = batch.div_ceil(TASKS);
-        let sums = run(
-            batch * 8 * pooled_len,
-            (0..batch).step_by(per).collect(),
-            |first| {
-                let mut pixels = lease(pooled_len);
-                let mut sums = vec![0.0; per.min(batch - first) * 2 * width];
-                for (k, out) in sums.chunks_exact_mut(2 * width).enumerate() {
-                    let b = first + k;
-                    to_pixels(
-                        &gradient[b * planes_len..][..planes_len],
-                        width,
-                        &mut pixels,
-                    );
-                    let values = match &saved.values {
-                        Some(values) => &values[b * pooled_len..][..pooled_len],
-                        None => convolved(b), // One value to a window.
-                    };
-                    let places = &saved.places[b * pooled_len..][..pooled_len];
-                    dispatch(Sums {
-                        width,
-                        center: &spread.center,
-                        gradient: &pixels,
-                        places,
-                        values,
-                        out,
-                    });
-                }
-                sums
-            },
-        );
-        let (mut for_shift, mut for_scale) = (vec![0f64; width], vec![0f64; width]);
-        for image in sums.iter().flat_map(|task| task.chunks_exact(2 * width)) {
-            for c in 0..width {
-                for_shift[c] += f64::from(image[c]);
-                for_scale[c] += f64::from(image[width + c]);
-            }
+        let mut for_scale = Vec::new();
+        for (c, scale) in self.padded(scale).into_iter().enumerate() {
+            let inverse = f64::from(inverse[c]);
+            let factor = f64::from(scale) * inverse;
+            let product = sums[c][1] * inverse;
+            spread.factor.push(factor as f32);
+            spread.offset.push((-factor * sums[c][0] * share) as f32);
+            spread
+                .slope
+                .push((-factor * product * inverse * share) as f32);
+            for_scale.push(product);
         }
-        match &saved.statistics {
-            Some(Statistics { inverse, .. }) => {
-                let share = if saved.convolved.is_some() {
-                    1.0 / self.dims.count() as f64
-                } else {
-                    0.0
-                };
-                for (c, scale) in self.padded(scale).into_iter().enumerate() {
-                    let inverse = f64::from(inverse[c]);
-                    let factor = f64::from(scale) * inverse;
-                    for_scale[c] *= inverse;
-                    spread.factor.push(factor as f32);
-                    spread.offset.push((-factor * for_shift[c] * share) as f32);
-                    spread
-                        .slope
-                        .push((-factor * for_scale[c] * inverse * share) as f32);
-                }
-            }
-            None => {
-                spread.factor = vec![1.0; width];
-                spread.offset = vec![0.0; width];
-                spread.slope = vec![0.0; width];
-            }
-        }
+        (spread, for_scale)
+    }
 
-        // Image by image: the gradient of the convolution's output, then those of weight and input.
-        let numbers = conv.depth() * width;
-        let tasks = TASKS.min((PARTIAL_GRADIENTS / numbers).max(4)).min(batch);
-        let per = batch.div_ceil(tasks);
+    /// Image by image, the gradient of the convolution's output, and from it those of the input and of
+    /// the weight, as [`Conv::unpack`] takes it.
+    fn images_back(
+        &self,
+        saved: &Saved,
+        images: &Images,
+        weight: &[f32],
+        spread: &Spread,
+        gradient: &[f32],
+    ) -> (Option<Vec<f32>>, Option<Lease>) {
+        let (conv, width, batch) = (self.conv, self.conv.width(), self.dims.batch);
+        let (convolved_len, pooled_len) = self.lengths();
+        let (windows, planes_len) = (self.windows(), conv.outputs * self.pooled());
         let image_len = conv.channels * conv.size.0 * conv.size.1;
         let border = if self.for_input {
             conv.gradient_border()
@@ -435,87 +486,167 @@ impl Operation {
         let side = |len: usize| len + 2 * border;
         let bordered_len = side(self.dims.convolved.0) * side(self.dims.convolved.1) * width;
         let reversed = self.for_input.then(|| conv.pack_reversed(weight));
+        let again = self.learns_from_batch() && saved.convolved.is_none();
+        let weights = again.then(|| conv.pack(weight));
+
+        let numbers = conv.depth() * width;
+        let tasks = TASKS.min((PARTIAL_GRADIENTS / numbers).max(4)).min(batch);
+        let per = batch.div_ceil(tasks);
+        let tasks = batch.div_ceil(per);
         let mut for_input = vec![0.0; if self.for_input { batch * image_len } else { 0 }];
-        let windows = self.windows();
-        let times = usize::from(self.for_input) + usize::from(self.for_parameters);
-        let inputs = pieces(&mut for_input, per * image_len).take(batch.div_ceil(per));
-        let partial = run(
-            times * batch * conv.work(),
-            inputs.enumerate().collect(),
-            |(task, inputs)| {
-                let needed = |needed: bool, len: usize| lease(if needed { len } else { 0 });
-                let mut image = needed(self.for_parameters, conv.image_len());
-                let mut gathered = needed(self.for_parameters, conv.gathered_len());
-                let mut weights = needed(self.for_parameters, numbers);
-                let mut input = needed(self.for_input, conv.input_len());
-                let (mut pixels, mut bordered) = (lease(pooled_len), lease(bordered_len));
-                weights.fill(0.0);
-                bordered.fill(0.0);
-                let batch = task * per..batch.min((task + 1) * per);
-                for (b, planes) in batch.zip(pieces_of(inputs, image_len)) {
-                    to_pixels(
-                        &gradient[b * planes_len..][..planes_len],
-                        width,
-                        &mut pixels,
-                    );
-                    dispatch(pass::Backward {
-                        windows,
-                        spread: &spread,
-                        gradient: &pixels,
-                        places: &saved.places[b * pooled_len..][..pooled_len],
-                        convolved: convolved(b),
-                        out: &mut bordered,
-                        border,
-                    });
-                    if self.for_parameters {
-                        conv.read(images, b, &mut image, &mut gathered);
-                        let (image, gathered, out) = (&image, &gathered, &mut weights);
-                        dispatch(WeightGradient {
-                            conv,
-                            image,
-                            gathered,
-                            gradient: &bordered,
-                            border,
-                            out,
-                        });
-                    }
-                    if let Some(reversed) = &reversed {
-                        dispatch(InputGradient {
-                            conv,
-                            gradient: &bordered,
-                            reversed,
-                            out: &mut input,
-                        });
-                        conv.input_to_planes(&input, planes);
-                    }
+        let inputs = pieces(&mut for_input, per * image_len)
+            .take(tasks)
+            .enumerate()
+            .collect();
+        let times = [self.for_input, self.for_parameters]
+            .into_iter()
+            .filter(|&it| it)
+            .count();
+        let partial = run(times * batch * conv.work(), inputs, |(task, inputs)| {
+            let needed = |needed: bool, len: usize| lease(if needed { len } else { 0 });
+            let mut convolver = Convolver::new(conv, *images);
+            let mut turner = Turner::new(gradient, planes_len, pooled_len, width);
+            let mut fresh = needed(again, convolved_len);
+            let mut bordered = lease(bordered_len);
+            let mut input = needed(self.for_input, conv.input_len());
+            let mut for_weight = needed(self.for_parameters, numbers);
+            bordered.fill(0.0);
+            for_weight.fill(0.0);
+            let of_task = task * per..batch.min((task + 1) * per);
+            for (b, planes) in of_task.zip(pieces(inputs, image_len)) {
+                if self.for_parameters || again {
+                    convolver.read(b);
                 }
-                weights
-            },
-        );
-        let for_parameters = self.for_parameters.then(|| {
-            let mut sum = lease(numbers);
-            sum.fill(0.0);
-            for partial in &partial {
-                sum.iter_mut()
-                    .zip(partial.iter())
-                    .for_each(|(sum, x)| *sum += x);
+                let convolved = match (&saved.convolved, &weights) {
+                    (Some(all), _) => image(all, convolved_len, b),
+                    (None, Some(weights)) => {
+                        convolver.convolve(weights, &mut fresh);
+                        &fresh
+                    }
+                    (None, None) => &[],
+                };
+                dispatch(pass::Backward {
+                    windows,
+                    spread,
+                    gradient: turner.turn(b),
+                    places: image(&saved.places, pooled_len, b),
+                    convolved,
+                    out: &mut bordered,
+                    border,
+                });
+                if self.for_parameters {
+                    dispatch(WeightGradient {
+                        conv,
+                        image: &convolver.image,
+                        gathered: &convolver.gathered,
+                        gradient: &bordered,
+                        border,
+                        out: &mut for_weight,
+                    });
+                }
+                if let Some(reversed) = &reversed {
+                    dispatch(InputGradient {
+                        conv,
+                        gradient: &bordered,
+                        reversed,
+                        out: &mut input,
+                    });
+                    conv.input_to_planes(&input, planes);
+                }
             }
-            let mut all = vec![0.0; parameters.len()];
-            let (weight, vectors) = all.split_at_mut(conv.weights());
-            conv.unpack(&sum, weight);
-            let (scale, shift) = vectors.split_at_mut(vectors.len() - conv.outputs);
-            scale
-                .iter_mut()
-                .zip(&for_scale)
-                .for_each(|(to, &from)| *to = from as f32);
-            shift
-                .iter_mut()
-                .zip(&for_shift)
-                .for_each(|(to, &from)| *to = from as f32);
-            all
+            for_weight
         });
-        (self.for_input.then_some(for_input), for_parameters)
+        let for_weight = partial.into_iter().reduce(|mut sum, partial| {
+            sum.iter_mut()
+                .zip(partial.iter())
+                .for_each(|(sum, x)| *sum += x);
+            sum
+        });
+        (
+            self.for_input.then_some(for_input),
+            for_weight.filter(|_| self.for_parameters),
+        )
     }
+}
+
+/// Reads images and convolves them, one at a time.
+struct Convolver<'a> {
+    conv: Conv,
+    images: Images<'a>,
+    image: Lease,
+    gathered: Lease,
+    staged: Lease,
+}
+
+impl<'a> Convolver<'a> {
+    fn new(conv: Conv, images: Images<'a>) -> Self {
+        let staged = if conv.stages(&images) {
+            conv.channels * conv.size.0 * conv.size.1
+        } else {
+            0
+        };
+        Self {
+            conv,
+            images,
+            image: lease(conv.image_len()),
+            gathered: lease(conv.gathered_len()),
+            staged: lease(staged),
+        }
+    }
+
+    fn read(&mut self, b: usize) {
+        self.conv.read(
+            &self.images,
+            b,
+            &mut self.staged,
+            &mut self.image,
+            &mut self.gathered,
+        );
+    }
+
+    /// Convolves the image that was read.
+    fn convolve(&self, weights: &Panels, out: &mut [f32]) {
+        let (conv, image, gathered) = (self.conv, &self.image, &self.gathered);
+        dispatch(conv::Forward {
+            conv,
+            image,
+            gathered,
+            weights,
+            out,
+        });
+    }
+}
+
+/// Turns the gradients of one image after another to channels last.
+struct Turner<'a> {
+    gradient: &'a [f32],
+    width: usize,
+    staged: Lease,
+    pixels: Lease,
+}
+
+impl<'a> Turner<'a> {
+    fn new(gradient: &'a [f32], planes_len: usize, pooled_len: usize, width: usize) -> Self {
+        Self {
+            gradient,
+            width,
+            staged: lease(planes_len),
+            pixels: lease(pooled_len),
+        }
+    }
+
+    fn turn(&mut self, b: usize) -> &[f32] {
+        // Memory is read in order; the copy in the cache is read across.
+        let planes = image(self.gradient, self.staged.len(), b);
+        self.staged.copy_from_slice(planes);
+        to_pixels(&self.staged, self.width, &mut self.pixels);
+        &self.pixels
+    }
+}
+
+/// Image `b` of a buffer of images of `len` values.
+fn image<T>(images: &[T], len: usize, b: usize) -> &[T] {
+    &images[b * len..][..len]
 }
 
 /// A buffer cut into pieces of `size`; without end, so that an empty buffer gives empty pieces.
@@ -523,11 +654,6 @@ fn pieces<T>(buffer: &mut [T], size: usize) -> impl Iterator<Item = &mut [T]> {
     buffer
         .chunks_mut(size.max(1))
         .chain(std::iter::repeat_with(|| -> &mut [T] { &mut [] }))
-}
-
-/// [`pieces`] of a piece.
-fn pieces_of<T>(buffer: &mut [T], size: usize) -> impl Iterator<Item = &mut [T]> {
-    pieces(buffer, size)
 }
 
 fn values<'s>(storage: &'s CpuStorage, what: &str) -> Result<&'s [f32]> {

@@ -182,15 +182,35 @@ impl Conv {
         })
     }
 
-    /// Copies image `b` with channels last into a border of zeros, and gathers its rows where they are short.
-    pub(crate) fn read(&self, images: &Images, b: usize, image: &mut [f32], gathered: &mut [f32]) {
+    /// Whether [`read`](Self::read) wants room for a copy of the image: one whose planes follow one
+    /// another is copied in the order of memory, before the copy in the cache is read across.
+    pub(crate) fn stages(&self, images: &Images) -> bool {
+        let (rows, columns) = self.size;
+        self.channels > 1 && images.strides[1..] == [rows * columns, columns, 1]
+    }
+
+    /// Copies image `b` with channels last into a border of zeros, and gathers its rows where they are
+    /// short. `staged` is room for an image if [`stages`](Self::stages), else it is empty.
+    pub(crate) fn read(
+        &self,
+        images: &Images,
+        b: usize,
+        staged: &mut [f32],
+        image: &mut [f32],
+        gathered: &mut [f32],
+    ) {
         let [_, along_channels, along_rows, along_columns] = images.strides;
-        let source = &images.data[b * images.strides[0]..];
-        let (columns, channels, side) = (self.size.1, self.channels, self.padding * self.channels);
-        let (rows, length) = (
-            self.padding..self.padding + self.size.0,
-            self.bordered_columns() * channels,
-        );
+        let mut source = &images.data[b * images.strides[0]..];
+        if !staged.is_empty() {
+            staged.copy_from_slice(&source[..staged.len()]);
+            source = staged;
+        }
+        let (columns, channels) = (self.size.1, self.channels);
+        let side = self.padding * channels;
+        let rows = self.padding..self.padding + self.size.0;
+        let length = self.bordered_columns() * channels;
+        let together =
+            (channels == 1 || along_channels == 1) && (columns == 1 || along_columns == channels);
         for (i, row) in image.chunks_exact_mut(length).enumerate() {
             if !rows.contains(&i) {
                 row.fill(0.0);
@@ -201,17 +221,13 @@ impl Conv {
             left.fill(0.0);
             right.fill(0.0);
             let source = &source[(i - rows.start) * along_rows..];
-            let together = (channels == 1 || along_channels == 1)
-                && (columns == 1 || along_columns == channels);
             if together {
                 inner.copy_from_slice(&source[..columns * channels]);
             } else if along_columns == 1 {
                 for c in 0..channels {
                     let line = &source[c * along_channels..][..columns];
-                    inner
-                        .chunks_exact_mut(channels)
-                        .zip(line)
-                        .for_each(|(pixel, &x)| pixel[c] = x);
+                    let pixels = inner.chunks_exact_mut(channels);
+                    pixels.zip(line).for_each(|(pixel, &x)| pixel[c] = x);
                 }
             } else {
                 for (j, pixel) in inner.chunks_exact_mut(channels).enumerate() {

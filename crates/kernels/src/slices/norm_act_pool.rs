@@ -5,7 +5,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::gemm::{LANES, PANEL};
+use super::gemm::LANES;
 use super::{fma, multiply_add};
 
 /// Where the largest value of a window was, for a window whose gradient ends here: not above 0 under `relu`.
@@ -138,36 +138,21 @@ impl WithSimd for Moments<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let width = self.width;
         let mut c = 0;
-        while c < width {
-            if c + PANEL <= width {
-                self.convolved_block::<S, PANEL>(c)
-                    .write(self.out, width, c);
-                c += PANEL;
-            } else {
-                self.convolved_block::<S, LANES>(c)
-                    .write(self.out, width, c);
-                c += LANES;
+        while c < self.width {
+            // Wide blocks have enough sums that an addition need not wait for the one before.
+            c += match self.width - c {
+                64.. => write_rows(self.block::<S, 64>(c), self.out, self.width, c),
+                32.. => write_rows(self.block::<S, 32>(c), self.out, self.width, c),
+                _ => write_rows(self.block::<S, LANES>(c), self.out, self.width, c),
             }
-        }
-    }
-}
-
-struct BlockMoments<const N: usize>([[f32; N]; 3]);
-
-impl<const N: usize> BlockMoments<N> {
-    #[inline(always)]
-    fn write(self, out: &mut [f32], width: usize, c: usize) {
-        for (row, values) in out.chunks_exact_mut(width).zip(self.0) {
-            row[c..c + N].copy_from_slice(&values);
         }
     }
 }
 
 impl Moments<'_> {
     #[inline(always)]
-    fn convolved_block<S: Simd, const N: usize>(&self, c: usize) -> BlockMoments<N> {
+    fn block<S: Simd, const N: usize>(&self, c: usize) -> [[f32; N]; 3] {
         let pixels = self.convolved.chunks_exact(self.width);
         let share = 1.0 / pixels.len() as f32;
         let mut point = [0f32; N];
@@ -189,7 +174,7 @@ impl Moments<'_> {
                 squares[l] = fma::<S>(difference, difference, squares[l]);
             }
         }
-        BlockMoments([point, sum, squares])
+        [point, sum, squares]
     }
 }
 
@@ -212,16 +197,10 @@ impl WithSimd for Sums<'_> {
     fn with_simd<S: Simd>(self, _: S) {
         let mut c = 0;
         while c < self.width {
-            if c + PANEL <= self.width {
-                let sums = self.block::<S, PANEL>(c);
-                self.out[c..][..PANEL].copy_from_slice(&sums[0]);
-                self.out[self.width + c..][..PANEL].copy_from_slice(&sums[1]);
-                c += PANEL;
-            } else {
-                let sums = self.block::<S, LANES>(c);
-                self.out[c..][..LANES].copy_from_slice(&sums[0]);
-                self.out[self.width + c..][..LANES].copy_from_slice(&sums[1]);
-                c += LANES;
+            c += match self.width - c {
+                64.. => write_rows(self.block::<S, 64>(c), self.out, self.width, c),
+                32.. => write_rows(self.block::<S, 32>(c), self.out, self.width, c),
+                _ => write_rows(self.block::<S, LANES>(c), self.out, self.width, c),
             }
         }
     }
@@ -375,6 +354,20 @@ impl<S: Simd> Base<S> {
             self.offset,
         )
     }
+}
+
+/// Writes a block of channels into rows of `width`, from channel `c` on, and says how many there were.
+#[inline(always)]
+fn write_rows<const N: usize, const R: usize>(
+    block: [[f32; N]; R],
+    out: &mut [f32],
+    width: usize,
+    c: usize,
+) -> usize {
+    for (row, values) in out.chunks_exact_mut(width).zip(block) {
+        row[c..c + N].copy_from_slice(&values);
+    }
+    N
 }
 
 #[inline(always)]
