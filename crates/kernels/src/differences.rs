@@ -8,7 +8,7 @@
 //! for the gradients: each is a sum over `x − y`, and no difference of two large sums.
 //!
 //! A tile of 4 rows of `x` and a panel of rows of `y` stays in registers; the result is the only `(n, m)` that is made.
-//! Entries whose gradient is 0 are skipped on the way back: after mining, most are.
+//! On the way back, partners whose gradient is 0 for all rows of a tile are skipped: after mining, many are.
 
 use std::borrow::Cow;
 
@@ -22,12 +22,15 @@ use crate::slices::{dispatch, run};
 
 /// Rows of `y` in a panel, and columns of a padded row.
 const PANEL: usize = 64;
-/// Rows of `x` in a tile.
+/// Rows of `x` in a tile, there and back.
 const TILE: usize = 4;
-/// Coordinates that are added up before the sum joins the larger one, so that long rows lose no digits.
+/// Coordinates that are added up before their sum joins the others, so that long rows lose no digits.
 const BLOCK: usize = 256;
-/// Differences that one task takes.
+/// Differences that one task takes, there and back.
 const TASK: usize = 1 << 18;
+const PULL_TASK: usize = 1 << 22;
+/// Rows of `y` that pull on all rows of a task before the next ones do.
+const CHUNK: usize = 64;
 
 /// What is added up: `(x − y)²`, `|x − y|` or `x y`.
 const SQUARE: u8 = 0;
@@ -159,10 +162,14 @@ fn transposed<T: Element>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
 }
 
 pub(crate) fn transpose<T: Element>(x: &[T], rows: usize, columns: usize, turned: &mut [T]) {
-    if rows > 0 && columns > 0 {
-        for (i, row) in x.chunks_exact(columns).enumerate() {
-            for (j, &x) in row.iter().enumerate() {
-                turned[j * rows + i] = x;
+    // Blocks of 8 by 8 stay in the cache for both sides, also where the rows are a power of two apart.
+    for i in (0..rows).step_by(8) {
+        for j in (0..columns).step_by(8) {
+            for i in i..rows.min(i + 8) {
+                let row = &x[i * columns..(i + 1) * columns];
+                for (j, &x) in row.iter().enumerate().skip(j).take(8) {
+                    turned[j * rows + i] = x;
+                }
             }
         }
     }
@@ -367,7 +374,7 @@ fn pull<T: Element>(kind: Kind, x: &[T], y: &[T], weights: &[T], d: usize) -> Ve
     }
     let m = y.len() / d;
     let y = pad(y, d);
-    let size = (TASK / (m * d)).max(1);
+    let size = (PULL_TASK / (m * d)).max(1);
     let chunks = x.chunks(size * d).zip(weights.chunks(size * m));
     let tasks = pulled.chunks_mut(size * d).zip(chunks).collect();
     run(x.len() * m, tasks, |(pulled, (x, weights))| {
@@ -440,46 +447,57 @@ impl<T: Element> WithSimd for Pull<'_, T> {
             d,
             padded,
         } = self;
-        let mut row = vec![T::ZERO; padded];
-        let mut sums = vec![T::ZERO; padded];
-        let mut partners = Vec::with_capacity(m);
-        for ((x, weights), pulled) in x
-            .chunks_exact(d)
-            .zip(weights.chunks_exact(m))
-            .zip(pulled.chunks_exact_mut(d))
-        {
-            partners.clear();
-            partners.extend(
-                weights
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, w)| **w != T::ZERO)
-                    .map(|(j, &w)| (j, w)),
-            );
-            row[..d].copy_from_slice(x);
-            sums.fill(T::ZERO);
-            for partners in partners.chunks(BLOCK) {
-                for (panel, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
-                    let from = panel * PANEL;
-                    // Four vectors at once; of the widest ones they are a whole panel.
-                    let width = 4 * size_of::<T::Lanes<S>>() / size_of::<T>();
-                    for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
-                        let from = from + i * width;
-                        match term {
-                            SQUARE => {
-                                gather::<S, T, 4, SQUARE>(s, &row, y, padded, from, partners, sums)
-                            }
-                            ABSOLUTE => gather::<S, T, 4, ABSOLUTE>(
-                                s, &row, y, padded, from, partners, sums,
-                            ),
-                            _ => {
-                                gather::<S, T, 4, PRODUCT>(s, &row, y, padded, from, partners, sums)
-                            }
+        let (tiles, chunks) = ((x.len() / d).div_ceil(TILE), m.div_ceil(CHUNK));
+        // Who pulls on whom, for each tile of rows and each chunk of `y`.
+        let mut partners = vec![(0, [T::ZERO; TILE]); tiles * m];
+        let mut ends = Vec::with_capacity(tiles * chunks + 1);
+        let mut count = 0;
+        ends.push(0);
+        for weights in weights.chunks(TILE * m) {
+            for chunk in (0..m).step_by(CHUNK) {
+                for j in chunk..m.min(chunk + CHUNK) {
+                    let mut pulls = [T::ZERO; TILE];
+                    for (pull, weights) in pulls.iter_mut().zip(weights.chunks_exact(m)) {
+                        *pull = weights[j];
+                    }
+                    // Written always and kept if it counts: a jump here would be mispredicted.
+                    partners[count] = (j, pulls);
+                    count += usize::from(pulls.iter().any(|&pull| pull != T::ZERO));
+                }
+                ends.push(count);
+            }
+        }
+        let mut wide = vec![T::ZERO; tiles * TILE * padded];
+        for (wide, x) in wide.chunks_exact_mut(padded).zip(x.chunks_exact(d)) {
+            wide[..d].copy_from_slice(x);
+        }
+        let mut sums = vec![T::ZERO; wide.len()];
+        // A chunk of `y` in the width of a strip stays in the cache while all rows of `x` go by.
+        let vectors = if const { S::REGISTER_COUNT >= 32 } {
+            2
+        } else {
+            1
+        };
+        let width = vectors * (size_of::<T::Lanes<S>>() / size_of::<T>());
+        for from in (0..padded).step_by(width) {
+            for chunk in 0..chunks {
+                for tile in 0..tiles {
+                    let at = tile * chunks + chunk;
+                    let partners = &partners[ends[at]..ends[at + 1]];
+                    let rows = tile * TILE * padded..(tile + 1) * TILE * padded;
+                    let (x, sums) = (&wide[rows.clone()], &mut sums[rows]);
+                    match term {
+                        SQUARE => strip_back::<S, T, SQUARE>(s, x, y, padded, from, partners, sums),
+                        ABSOLUTE => {
+                            strip_back::<S, T, ABSOLUTE>(s, x, y, padded, from, partners, sums)
                         }
+                        _ => strip_back::<S, T, PRODUCT>(s, x, y, padded, from, partners, sums),
                     }
                 }
             }
-            for (pulled, &sum) in pulled.iter_mut().zip(&sums) {
+        }
+        for (pulled, sums) in pulled.chunks_exact_mut(d).zip(sums.chunks_exact(padded)) {
+            for (pulled, &sum) in pulled.iter_mut().zip(sums) {
                 *pulled += sum;
             }
         }
@@ -487,36 +505,61 @@ impl<T: Element> WithSimd for Pull<'_, T> {
 }
 
 #[inline(always)]
-fn gather<S: Simd, T: Element, const V: usize, const TERM: u8>(
+fn strip_back<S: Simd, T: Element, const TERM: u8>(
     s: S,
-    row: &[T],
+    x: &[T],
     y: &[T],
     padded: usize,
     from: usize,
-    partners: &[(usize, T)],
+    partners: &[(usize, [T; TILE])],
     sums: &mut [T],
 ) {
-    let width = sums.len();
-    let mut x = [T::splat(s, T::ZERO); V];
-    x.copy_from_slice(&T::lanes::<S>(&row[from..from + width]).0[..V]);
-    let mut totals = [T::splat(s, T::ZERO); V];
-    for &(j, weight) in partners {
-        let at = j * padded + from;
-        let y = &T::lanes::<S>(&y[at..at + width]).0[..V];
-        let weight = T::splat(s, weight);
-        for v in 0..V {
-            totals[v] = match TERM {
-                SQUARE => T::mul_add(s, weight, T::minus(s, x[v], y[v]), totals[v]),
-                ABSOLUTE => {
-                    let sign = T::with_sign(s, weight, T::minus(s, x[v], y[v]));
-                    T::plus(s, totals[v], sign)
-                }
-                _ => T::mul_add(s, weight, y[v], totals[v]),
-            };
+    // What a tile needs of registers: sums and rows of `x`, 4 by 2 of 32 or 4 by 1 of 16 each.
+    if const { S::REGISTER_COUNT >= 32 } {
+        gather::<S, T, 2, TERM>(s, x, y, padded, from, partners, sums);
+    } else {
+        gather::<S, T, 1, TERM>(s, x, y, padded, from, partners, sums);
+    }
+}
+
+/// What the partners pull on a tile of rows, in the `V` vectors of columns from `from` on.
+#[inline(always)]
+fn gather<S: Simd, T: Element, const V: usize, const TERM: u8>(
+    s: S,
+    x: &[T],
+    y: &[T],
+    padded: usize,
+    from: usize,
+    partners: &[(usize, [T; TILE])],
+    sums: &mut [T],
+) {
+    let width = V * (size_of::<T::Lanes<S>>() / size_of::<T>());
+    let mut rows = [[T::splat(s, T::ZERO); V]; TILE];
+    for (r, row) in rows.iter_mut().enumerate() {
+        row.copy_from_slice(&T::lanes::<S>(&x[r * padded + from..][..width]).0[..V]);
+    }
+    let mut totals = [[T::splat(s, T::ZERO); V]; TILE];
+    for (j, pulls) in partners {
+        let y = &T::lanes::<S>(&y[j * padded + from..][..width]).0[..V];
+        for r in 0..TILE {
+            let weight = T::splat(s, pulls[r]);
+            for v in 0..V {
+                let total = totals[r][v];
+                totals[r][v] = match TERM {
+                    SQUARE => T::mul_add(s, weight, T::minus(s, rows[r][v], y[v]), total),
+                    ABSOLUTE => {
+                        let sign = T::with_sign(s, weight, T::minus(s, rows[r][v], y[v]));
+                        T::plus(s, total, sign)
+                    }
+                    _ => T::mul_add(s, weight, y[v], total),
+                };
+            }
         }
     }
-    let sums = &mut T::lanes_mut::<S>(sums).0[..V];
-    for v in 0..V {
-        sums[v] = T::plus(s, sums[v], totals[v]);
+    for r in 0..TILE {
+        let sums = &mut T::lanes_mut::<S>(&mut sums[r * padded + from..][..width]).0[..V];
+        for v in 0..V {
+            sums[v] = T::plus(s, sums[v], totals[r][v]);
+        }
     }
 }
