@@ -40,10 +40,7 @@ pub(crate) fn report(
     towers: &Towers,
     device: &Device,
 ) -> Result<Report, Error> {
-    let name = dir
-        .path()
-        .file_name()
-        .map_or("run".into(), |name| name.to_string_lossy().into_owned());
+    let name = title(dir.path());
     let losses: Vec<&str> = run
         .entries()
         .iter()
@@ -121,6 +118,15 @@ pub(crate) fn report(
         }
     }
     Ok(page)
+}
+
+/// The folder's name; that of one seed of several has the name above it in front.
+fn title(folder: &std::path::Path) -> String {
+    let of = |path: &std::path::Path| path.file_name().map_or("run".to_string(), |it| it.to_string_lossy().into_owned());
+    match (of(folder), folder.parent()) {
+        (name, Some(above)) if name.starts_with("seed-") => format!("{}, {}", of(above), name.replace('-', " ")),
+        (name, _) => name,
+    }
 }
 
 fn summary(results: &Results) -> String {
