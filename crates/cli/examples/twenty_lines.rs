@@ -18,23 +18,52 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let data = DataConfig::Digits(ImageSet::default()).load(Path::new("data"), seed)?;
 
     let params = Params::new(seed, DType::F32, &cpu)?;
-    let shape = InputShape::Image { channels: 1, height: 8, width: 8 };
-    let encoder = Conv4 { blocks: 3, channels: 32, width: 32, ..Conv4::default() }.build(&shape, &params)?;
+    let shape = InputShape::Image {
+        channels: 1,
+        height: 8,
+        width: 8,
+    };
+    let encoder = Conv4 {
+        blocks: 3,
+        channels: 32,
+        width: 32,
+        ..Conv4::default()
+    }
+    .build(&shape, &params)?;
 
-    let mut loss = OverTriplets::new("triplet_margin", TripletMargin::default(), Box::new(Euclidean {}));
+    let mut loss = OverTriplets::new(
+        "triplet_margin",
+        TripletMargin::default(),
+        Box::new(Euclidean {}),
+    );
     loss.mining = Mining::by(SemiHard::default());
     let adam = OptimizerConfig::from(Adam::default()).build()?;
     let schedule = ScheduleConfig::default().build(1e-3, None)?;
-    let trainer = Trainer::new(vec![Box::new(encoder)], Box::new(loss), adam, schedule, Options::default())?;
+    let trainer = Trainer::new(
+        vec![Box::new(encoder)],
+        Box::new(loss),
+        adam,
+        schedule,
+        Options::default(),
+    )?;
 
-    let sampler = ClassesBySamples { classes: 8, samples: 8, ..ClassesBySamples::default() };
+    let sampler = ClassesBySamples {
+        classes: 8,
+        samples: 8,
+        ..ClassesBySamples::default()
+    };
     let batches = Loader::new(data.train.clone(), Box::new(sampler), seed, cpu.clone());
     let mut run = Run::new(trainer, Box::new(batches));
     fit(&mut run, Span::Steps(400), &mut |_| Ok(()))?;
 
     let test = Loader::in_order(data.part("test")?.clone(), 256, cpu);
     let table = run.trainer.table(test.sweep())?;
-    let scores = evaluate(Subject::Within(&table), &[Score::RecallAt(1), Score::MapAtR], &Settings::default())?.scores;
+    let scores = evaluate(
+        Subject::Within(&table),
+        &[Score::RecallAt(1), Score::MapAtR],
+        &Settings::default(),
+    )?
+    .scores;
     println!("{scores:?}");
     Ok(())
 }

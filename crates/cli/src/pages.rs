@@ -122,9 +122,14 @@ pub(crate) fn report(
 
 /// The folder's name; that of one seed of several has the name above it in front.
 fn title(folder: &std::path::Path) -> String {
-    let of = |path: &std::path::Path| path.file_name().map_or("run".to_string(), |it| it.to_string_lossy().into_owned());
+    let of = |path: &std::path::Path| {
+        path.file_name()
+            .map_or("run".to_string(), |it| it.to_string_lossy().into_owned())
+    };
     match (of(folder), folder.parent()) {
-        (name, Some(above)) if name.starts_with("seed-") => format!("{}, {}", of(above), name.replace('-', " ")),
+        (name, Some(above)) if name.starts_with("seed-") => {
+            format!("{}, {}", of(above), name.replace('-', " "))
+        }
         (name, _) => name,
     }
 }

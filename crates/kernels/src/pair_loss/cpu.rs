@@ -63,7 +63,7 @@ fn pass(
     wanted: bool,
 ) -> (RowSum, Vec<f32>, Vec<f32>) {
     let (n, m) = (rows.anchor_groups.len(), rows.reference_groups.len());
-    let d = if n > 0 { x.len() / n } else { 0 };
+    let d = x.len().checked_div(n).unwrap_or(0);
     let mut to_anchors = vec![0.0; if wanted { x.len() } else { 0 }];
     let mut to_references = vec![0.0; if wanted { y.len() } else { 0 }];
     if n == 0 || m == 0 {

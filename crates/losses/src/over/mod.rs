@@ -24,7 +24,11 @@ fn rows_of_pairs(comparison: &Comparison<'_>, pairs: &Pairs) -> Result<(Tensor, 
     let (anchors, references) = (&comparison.anchors.vectors, &comparison.references.vectors);
     let index = |rows: &[u32]| Tensor::from_slice(rows, rows.len(), anchors.device());
     Ok((
-        anchors.contiguous()?.index_select(&index(&pairs.anchors)?, 0)?,
-        references.contiguous()?.index_select(&index(&pairs.references)?, 0)?,
+        anchors
+            .contiguous()?
+            .index_select(&index(&pairs.anchors)?, 0)?,
+        references
+            .contiguous()?
+            .index_select(&index(&pairs.references)?, 0)?,
     ))
 }
