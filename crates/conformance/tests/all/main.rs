@@ -1,0 +1,3 @@
+//! What holds only when the crates are together, in one process.
+
+mod golden;
