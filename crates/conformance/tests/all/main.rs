@@ -1,3 +1,7 @@
 //! What holds only when the crates are together, in one process.
 
+mod agreement;
 mod golden;
+mod joined;
+mod resume;
+mod table;

@@ -1,0 +1,380 @@
+//! A run that was stopped and continued equals one that never stopped, bit for bit, on any number of threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use candle_core::{DType, Device};
+use nearfar_core::{BoxError, Positive, Purpose, Seed, Span};
+use nearfar_datasets::{
+    Annotation, ClassesBySamples, Dataset, Error, Glyphs, Loader, PairSampler, Sample,
+    SamplerConfig, Shuffled, Value,
+};
+use nearfar_losses::{Family, LossConfig};
+use nearfar_miners::MinerConfig;
+use nearfar_models::{Conv4, InputShape, Lstm, Mlp, ModelConfig, Params};
+use nearfar_trainer::schedule::Cosine;
+use nearfar_trainer::{
+    Answer, Checkpoint, Checkpoints, Ended, Event, OptimizerConfig, Options, Run, ScheduleConfig,
+    Trainer, Watch, fit,
+};
+
+use crate::joined::joined;
+
+const CLASSES: usize = 6;
+const SAMPLES: usize = 6;
+/// Two epochs of three batches, and one more.
+const STEPS: u64 = 7;
+const SEED: Seed = Seed(17);
+
+/// A run as a run file says it.
+#[derive(Clone, Debug)]
+struct Case {
+    loss: LossConfig,
+    miner: Option<MinerConfig>,
+    sampler: SamplerConfig,
+    optimizer: OptimizerConfig,
+    model: ModelConfig,
+    accumulate: u64,
+}
+
+/// Of each setting the small form for twelve rows a batch.
+fn small_sampler(config: &SamplerConfig) -> SamplerConfig {
+    match config {
+        SamplerConfig::Shuffled(it) => SamplerConfig::Shuffled(Shuffled {
+            size: 12,
+            ..it.clone()
+        }),
+        SamplerConfig::ClassesBySamples(it) => SamplerConfig::ClassesBySamples(ClassesBySamples {
+            classes: 4,
+            samples: 3,
+            ..it.clone()
+        }),
+        SamplerConfig::Pairs(it) => SamplerConfig::Pairs(PairSampler {
+            size: 12,
+            ..it.clone()
+        }),
+        other => panic!("{other:?} has no small form"),
+    }
+}
+
+fn small_model(config: &ModelConfig) -> ModelConfig {
+    match config {
+        ModelConfig::Conv4(it) => ModelConfig::Conv4(Conv4 {
+            width: 8,
+            channels: 8,
+            ..it.clone()
+        }),
+        ModelConfig::Mlp(it) => ModelConfig::Mlp(Mlp {
+            width: 8,
+            hidden: vec![10],
+            dropout: nearfar_core::Fraction::literal(0.25),
+            batch_norm: true,
+            ..it.clone()
+        }),
+        ModelConfig::Lstm(it) => ModelConfig::Lstm(Lstm {
+            width: 8,
+            ..it.clone()
+        }),
+        other => other.clone(),
+    }
+}
+
+/// Whether a loss can learn from what a sampler makes.
+fn fits(loss: &LossConfig, sampler: &SamplerConfig) -> bool {
+    match (loss.family(), sampler) {
+        (Family::Scores, SamplerConfig::Shuffled(_)) => true,
+        (Family::Scores, _) => false,
+        // Of listed pairs an anchor has one, which makes no triplet, no list and no class.
+        (family, SamplerConfig::Pairs(_)) => family == Family::Pairs,
+        _ => true,
+    }
+}
+
+/// Each loss with miners, samplers, optimizers and models in rotation, until each of them had its turn.
+fn cases() -> Vec<Case> {
+    let (losses, miners) = (LossConfig::all(), MinerConfig::all());
+    let (optimizers, models) = (OptimizerConfig::all(), ModelConfig::all());
+    let samplers: Vec<_> = SamplerConfig::all().iter().map(small_sampler).collect();
+    let all = miners.len() + samplers.len() + optimizers.len() + models.len();
+    let rounds = if cfg!(feature = "long") { 12 } else { 1 };
+    let mut seen = BTreeSet::new();
+    let mut cases = Vec::new();
+    let mut next_miner = 0;
+    for round in 0..12 {
+        if round >= rounds && seen.len() == all {
+            return cases;
+        }
+        for (place, loss) in losses.iter().enumerate() {
+            let fitting: Vec<_> = samplers.iter().filter(|it| fits(loss, it)).collect();
+            let sampler = fitting[(round + place + 2) % fitting.len()].clone();
+            let takes_miner =
+                loss.family() != Family::Scores && !matches!(sampler, SamplerConfig::Pairs(_));
+            let miner = takes_miner.then(|| {
+                next_miner += 1;
+                miners[(next_miner - 1) % miners.len()].clone()
+            });
+            let number = cases.len();
+            let optimizer = optimizers[number % optimizers.len()].clone();
+            let model = small_model(&models[number % models.len()]);
+            seen.extend(miner.as_ref().map(|it| ("miner", it.name())));
+            seen.insert(("sampler", sampler.name()));
+            seen.insert(("optimizer", optimizer.name()));
+            seen.insert(("model", model.name()));
+            cases.push(Case {
+                loss: loss.clone(),
+                miner,
+                sampler,
+                optimizer,
+                model,
+                accumulate: 1 + number as u64 % 2,
+            });
+        }
+    }
+    assert_eq!(seen.len(), all, "only {seen:?} had their turn");
+    cases
+}
+
+/// Generated samples of a kind that a model reads.
+struct Generated {
+    kind: Kind,
+    labels: Vec<u32>,
+    targets: Vec<f32>,
+}
+
+enum Kind {
+    Features,
+    Tokens,
+    Glyphs(Glyphs),
+}
+
+const FEATURES: usize = 8;
+const VOCABULARY: usize = 20;
+const SIDE: usize = 16;
+
+impl Generated {
+    fn new(model: &ModelConfig, scored: bool) -> Self {
+        let kind = match model {
+            ModelConfig::Conv4(_) | ModelConfig::MnistTwin(_) => {
+                Kind::Glyphs(Glyphs::new(CLASSES, SAMPLES, SIDE, SEED).expect("a few"))
+            }
+            ModelConfig::Lstm(_) => Kind::Tokens,
+            _ => Kind::Features,
+        };
+        let labels: Vec<u32> = (0..CLASSES * SAMPLES)
+            .map(|it| (it / SAMPLES) as u32)
+            .collect();
+        let targets = match scored {
+            true => (0..labels.len()).map(|it| 1.0 + (it % 5) as f32).collect(),
+            false => Vec::new(),
+        };
+        Self {
+            kind,
+            labels,
+            targets,
+        }
+    }
+
+    fn shape(&self) -> InputShape {
+        match self.kind {
+            Kind::Features => InputShape::Features(FEATURES),
+            Kind::Tokens => InputShape::Tokens {
+                vocabulary: VOCABULARY,
+            },
+            Kind::Glyphs(_) => InputShape::Image {
+                channels: 1,
+                height: SIDE,
+                width: SIDE,
+            },
+        }
+    }
+
+    fn value(&self, index: u32) -> Result<Value, Error> {
+        let class = self.labels[index as usize];
+        let mut rng = SEED.rng(Purpose::Generation, u64::from(index));
+        Ok(match &self.kind {
+            Kind::Glyphs(glyphs) => glyphs.sample(index)?.inputs.remove(0),
+            Kind::Features => {
+                let mut center = SEED.rng(Purpose::Generation, 1000 + u64::from(class));
+                let numbers = (0..FEATURES).map(|_| 2.0 * center.normal() + rng.normal());
+                Value::Features(numbers.map(|it| it as f32).collect())
+            }
+            Kind::Tokens => {
+                let length = 2 + rng.below(5);
+                let words = (0..length).map(|_| 2 + (3 * class as usize + rng.below(4)) % 18);
+                Value::Tokens(words.map(|it| it as u32).collect())
+            }
+        })
+    }
+}
+
+impl Dataset for Generated {
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    fn sample(&self, index: u32) -> Result<Sample, Error> {
+        let mut inputs = vec![self.value(index)?];
+        if !self.targets.is_empty() {
+            inputs.push(self.value((7 * index + 3) % self.labels.len() as u32)?);
+        }
+        Ok(Sample { inputs })
+    }
+
+    fn annotation(&self) -> Annotation {
+        match self.targets.is_empty() {
+            true => Annotation::Classes,
+            false => Annotation::ScoredPairs,
+        }
+    }
+
+    fn targets(&self) -> &[f32] {
+        &self.targets
+    }
+}
+
+fn run(case: &Case) -> Run {
+    let scored = case.loss.family() == Family::Scores;
+    let data = Arc::new(Generated::new(&case.model, scored));
+    let params = Params::new(SEED, DType::F32, &Device::Cpu).expect("f32 is possible");
+    let tower = case
+        .model
+        .build(&data.shape(), &params)
+        .expect("it reads this");
+    let size = (CLASSES, tower.width());
+    let loss = joined(&case.loss, case.miner.as_ref(), size, DType::F32);
+    let options = Options {
+        seed: SEED,
+        accumulate: NonZeroU64::new(case.accumulate).expect("at least one"),
+        clip_norm: Some(Positive::literal(1.0)),
+        ..Options::default()
+    };
+    let cosine = ScheduleConfig::Cosine(Cosine {
+        warmup: 2,
+        ..Cosine::default()
+    });
+    let schedule = cosine
+        .build(case.optimizer.learning_rate(), Some(STEPS))
+        .expect("it fits");
+    let optimizer = case.optimizer.build().expect("it fits");
+    let trainer = Trainer::new(vec![tower], loss, optimizer, schedule, options).expect("it fits");
+    let sampler = case.sampler.build(&*data).expect("it fits");
+    let loader = Loader::new(data, sampler, SEED, Device::Cpu).threads(2);
+    Run::new(trainer, Box::new(loader))
+}
+
+fn store(folder: &Path) -> Checkpoints {
+    Checkpoints::open(folder, "run", 2).expect("a folder of the test")
+}
+
+/// Goes on until the end, or until a step is done, and saves there.
+fn go(case: &Case, run: Run, folder: &Path, stop: Option<u64>) -> Run {
+    let flag = run.signals.stop.clone();
+    let asks = Watch::new(move |trainer: &Trainer, event: &Event<'_>| {
+        let position = trainer.position();
+        if matches!(event, Event::Start | Event::Step { .. }) && Some(position.step) == stop {
+            flag.store(true, Ordering::Relaxed);
+        }
+        Ok(Answer::GoOn)
+    });
+    let mut run = run.watched_by("asks", asks);
+    let store = store(folder);
+    let save = &mut |checkpoint: &Checkpoint| -> Result<(), BoxError> {
+        Ok(store.save(checkpoint).map(drop)?)
+    };
+    let ended = fit(&mut run, Span::Steps(STEPS), save);
+    let ended = ended.unwrap_or_else(|error| panic!("{case:?}: {error}"));
+    let wanted = if stop.is_some() {
+        Ended::Stopped
+    } else {
+        Ended::Reached
+    };
+    assert_eq!(ended, wanted);
+    run
+}
+
+/// The bytes of the newest checkpoint: parameters, what the optimizer remembers, all other state, and the position.
+fn newest(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let names = store(folder).names().expect("a folder of the test");
+    let path = folder.join(names.last().expect("it was saved"));
+    let entries = std::fs::read_dir(path).expect("a checkpoint");
+    entries
+        .map(|entry| {
+            let entry = entry.expect("a file");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, std::fs::read(entry.path()).expect("a file"))
+        })
+        .collect()
+}
+
+/// On a pool of so many threads, so that what candle and the kernels divide is divided among them.
+fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .stack_size(16 << 20) // Graphs are dropped by recursion.
+        .build()
+        .expect("a few threads");
+    pool.install(work)
+}
+
+fn straight(case: &Case, threads: usize) -> (BTreeMap<String, Vec<u8>>, u64) {
+    on_threads(threads, || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = go(case, run(case), folder.path(), None);
+        (newest(folder.path()), run.trainer.counters().learned)
+    })
+}
+
+/// Stopped after a step on two threads, and continued from disk on four.
+fn in_two_parts(case: &Case, stop: u64) -> BTreeMap<String, Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    on_threads(2, || drop(go(case, run(case), folder.path(), Some(stop))));
+    on_threads(4, || {
+        let loaded = store(folder.path())
+            .latest()
+            .expect("whole")
+            .expect("it was saved");
+        assert_eq!(loaded.checkpoint.position.step, stop);
+        assert!(loaded.skipped.is_empty(), "nothing is damaged");
+        let mut second = run(case);
+        second.restore(&loaded.checkpoint).expect("its own");
+        go(case, second, folder.path(), None);
+    });
+    newest(folder.path())
+}
+
+fn assert_same(
+    one: &BTreeMap<String, Vec<u8>>,
+    other: &BTreeMap<String, Vec<u8>>,
+    place: &str,
+    case: &Case,
+) {
+    let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(one), names(other), "{place}: {case:?}");
+    for (name, bytes) in one {
+        assert!(bytes == &other[name], "{name} differs {place}: {case:?}");
+    }
+}
+
+#[test]
+fn stopped_and_continued_equals_never_stopped_for_every_loss_on_any_number_of_threads() {
+    for (number, case) in cases().iter().enumerate() {
+        let (once, learned) = straight(case, 1);
+        assert!(learned > 0, "there is something to learn: {case:?}");
+        for threads in [2, 4] {
+            let (again, _) = straight(case, threads);
+            assert_same(&once, &again, &format!("on {threads} threads"), case);
+        }
+        // Before the first step, in the middle of an epoch, and at its end, which differ from case to case.
+        let stops: Vec<u64> = match cfg!(feature = "long") {
+            true => (0..STEPS).collect(),
+            false => vec![number as u64 % 4, 4 + number as u64 % 3],
+        };
+        for stop in stops {
+            let parts = in_two_parts(case, stop);
+            assert_same(&once, &parts, &format!("when stopped after {stop}"), case);
+        }
+    }
+}
