@@ -70,12 +70,8 @@ fn pass(
         return (RowSum::default(), to_anchors, to_references);
     }
     let packed = pack(y, m, d);
-    let (wide_x, wide_y) = if wanted && d > 0 {
-        (pad(x, d), pad(y, d))
-    } else {
-        ([].as_slice().into(), [].as_slice().into())
-    };
-    let padded = if d > 0 && wanted { wide_x.len() / n } else { 0 };
+    let (wide_x, wide_y) = (pad(x, d), pad(y, d));
+    let padded = wide_x.len() / n;
     let size = n.div_ceil(PARTS).next_multiple_of(BLOCK);
     let mut gradients = to_anchors.chunks_mut((size * d).max(1));
     let tasks: Vec<(usize, &mut [f32])> = (0..n)
