@@ -14,8 +14,9 @@ pub(crate) struct Rows<'a> {
     product: bool,
     /// What each row is multiplied with: 1, or 1 over its length.
     scale: Vec<f64>,
-    /// Its length after that.
+    /// Its length after that, and the square of it.
     length: Vec<f64>,
+    square: Vec<f64>,
     pub(crate) finite: Vec<bool>,
     /// Whether rows are so long that their products may not be finite in f32.
     huge: bool,
@@ -47,6 +48,7 @@ impl<'a> Rows<'a> {
             huge: length
                 .iter()
                 .any(|&length| length.is_finite() && length > 1e18),
+            square: length.iter().map(|length| length * length).collect(),
             length,
         }
     }
@@ -74,56 +76,129 @@ impl<'a> Rows<'a> {
 /// Columns whose products are added in f32; sums of more are f64. The bound on the rounding error grows with it.
 const COLUMNS: usize = 128;
 
-/// Inner products of some rows of `x` with some of `y`, in f32, and a bound of their error for rows of length 1.
-pub(crate) fn products(
-    x: &Rows<'_>,
-    x_rows: Range<usize>,
-    y: &Rows<'_>,
-    y_rows: Range<usize>,
-    sums: &mut Vec<f64>,
-) -> Result<f64> {
-    let dim = x.table.dim;
-    sums.clear();
-    if x.huge || y.huge {
-        sums.resize(x_rows.len() * y_rows.len(), f64::NAN); // Leads to the exact key.
-        return Ok(f64::NAN);
-    }
-    sums.resize(x_rows.len() * y_rows.len(), 0.0);
-    for start in (0..dim).step_by(COLUMNS) {
-        let columns = start..(start + COLUMNS).min(dim);
-        let product = x
-            .part(x_rows.clone(), columns.clone())?
-            .matmul(&y.part(y_rows.clone(), columns)?.t()?)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        for (sum, product) in sums.iter_mut().zip(product) {
-            *sum += f64::from(product);
-        }
-    }
-    // |fl(x·y) − x·y| ≤ γ ‖x‖ ‖y‖ with γ = n u / (1 − n u) for a sum of n products in any order (Higham, "Accuracy and
-    // Stability of Numerical Algorithms", section 3.1), and 2 u for the rounding of scaled rows; 4 for what is left out.
-    let unit = f64::from(f32::EPSILON) / 2.0;
-    Ok((dim.min(COLUMNS) as f64 + 6.0) * unit * 1.01)
+/// What is known of the keys of some rows of `x` with some of `y`.
+#[derive(Default)]
+pub(crate) struct Tile {
+    /// Inner products, or the exact keys.
+    pub(crate) values: Vec<f64>,
+    exact: bool,
+    /// A bound of the products' errors for rows of length 1.
+    error: f64,
 }
 
-/// A key from a product, and how far from the exact key it can be.
-#[inline]
-pub(crate) fn about(
-    x: &Rows<'_>,
-    i: usize,
-    y: &Rows<'_>,
-    j: usize,
-    product: f64,
-    error: f64,
-) -> (f64, f64) {
-    let (x_length, y_length) = (x.length[i], y.length[j]);
-    // Products below the smallest normal number of f32 lose more than a fraction of themselves.
-    let error = error * x_length * y_length + 1e-40 + x.table.dim as f64 * 1e-44;
-    if x.product {
-        (-product, error)
-    } else {
-        let squares = x_length * x_length + y_length * y_length;
-        (squares - 2.0 * product, 2.0 * error + 1e-13 * squares)
+impl Tile {
+    /// Compares rows.
+    pub(crate) fn fill(
+        &mut self,
+        x: &Rows<'_>,
+        x_rows: Range<usize>,
+        y: &Rows<'_>,
+        y_rows: Range<usize>,
+    ) -> Result<()> {
+        let dim = x.table.dim;
+        self.values.clear();
+        self.exact = x.huge || y.huge; // Products may overflow.
+        if self.exact {
+            for i in x_rows {
+                self.values.extend(y_rows.clone().map(|j| key(x, i, y, j)));
+            }
+            return Ok(());
+        }
+        for start in (0..dim).step_by(COLUMNS) {
+            let columns = start..(start + COLUMNS).min(dim);
+            let products = x
+                .part(x_rows.clone(), columns.clone())?
+                .matmul(&y.part(y_rows.clone(), columns)?.t()?)?
+                .flatten_all()?
+                .to_vec1::<f32>()?;
+            if start == 0 {
+                self.values.extend(products.into_iter().map(f64::from));
+            } else {
+                for (sum, product) in self.values.iter_mut().zip(products) {
+                    *sum += f64::from(product);
+                }
+            }
+        }
+        // |fl(x·y) − x·y| ≤ γ ‖x‖ ‖y‖ with γ = n u / (1 − n u) for a sum of n products in any order (Higham, "Accuracy
+        // and Stability of Numerical Algorithms", section 3.1), 2 u for the rounding of scaled rows, 4 u for good measure.
+        let unit = f64::from(f32::EPSILON) / 2.0;
+        self.error = (dim.min(COLUMNS) as f64 + 6.0) * unit * 1.01;
+        Ok(())
+    }
+
+    /// How row `i` of `x` reads its values.
+    pub(crate) fn bounds(&self, x: &Rows<'_>, i: usize) -> Bounds {
+        if self.exact {
+            return Bounds {
+                slope: 1.0,
+                ..Bounds::default()
+            };
+        }
+        let length = x.length[i];
+        // Products below the smallest normal number of f32 lose more than a fraction of themselves.
+        let tiny = 1e-40 + x.table.dim as f64 * 1e-44;
+        if x.product {
+            return Bounds {
+                slope: -1.0,
+                relative: self.error * length,
+                absolute: tiny,
+                ..Bounds::default()
+            };
+        }
+        Bounds {
+            constant: length * length,
+            squares: 1.0,
+            slope: -2.0,
+            relative: 2.0 * self.error * length,
+            absolute: 2.0 * tiny + 1e-13 * length * length,
+            of_squares: 1e-13,
+        }
+    }
+}
+
+/// A key is `constant + squares · ‖y‖² + slope · value`, up to `absolute + relative · ‖y‖ + of_squares · ‖y‖²`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bounds {
+    constant: f64,
+    squares: f64,
+    slope: f64,
+    relative: f64,
+    absolute: f64,
+    of_squares: f64,
+}
+
+impl Bounds {
+    /// The key of row `j` of `y`, and how far from it that can be.
+    #[inline]
+    pub(crate) fn about(&self, y: &Rows<'_>, j: usize, value: f64) -> (f64, f64) {
+        (
+            self.constant + self.squares * y.square[j] + self.slope * value,
+            self.absolute + self.relative * y.length[j] + self.of_squares * y.square[j],
+        )
+    }
+
+    /// Whether a row of `y` may have a key of at most `limit`; `values` are those of the rows from `start` on. It is never
+    /// wrong when it says no.
+    #[inline]
+    #[allow(clippy::neg_cmp_op_on_partial_ord)] // `!(a > b)` holds for NaN, as it must here.
+    pub(crate) fn any_within(
+        &self,
+        y: &Rows<'_>,
+        start: usize,
+        values: &[f64],
+        limit: f64,
+    ) -> bool {
+        let squares = &y.square[start..][..values.len()];
+        let lengths = &y.length[start..][..values.len()];
+        // A little more error than `about` says, for the rounding of another order.
+        let constant = self.constant - self.absolute * 1.01;
+        let (square, relative) = (self.squares - 1.01 * self.of_squares, self.relative * 1.01);
+        let mut any = false;
+        for ((value, square_of), length) in values.iter().zip(squares).zip(lengths) {
+            let lowest = constant + square * square_of + self.slope * value - relative * length;
+            any |= !(lowest > limit);
+        }
+        any
     }
 }
 

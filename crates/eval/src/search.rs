@@ -127,7 +127,7 @@ impl Default for Search<'_> {
             k: 10,
             exclude: Exclude::Nothing,
             rank_all: false,
-            block: (128, 2048),
+            block: (128, 1024),
         }
     }
 }
@@ -413,6 +413,47 @@ impl PartialEq for Found {
 impl Eq for Found {}
 
 impl Row {
+    /// Shows it the rows of the gallery from `start` on, of which `values` tell about where they are.
+    fn meet_all(
+        &mut self,
+        job: &Job<'_>,
+        queries: &Rows<'_>,
+        gallery: &Rows<'_>,
+        start: usize,
+        values: &[f64],
+        bounds: &exact::Bounds,
+    ) {
+        // Most rows are too far to matter; a run of them is dismissed at once.
+        const RUN: usize = 16;
+        for (run, values) in values.chunks(RUN).enumerate() {
+            let start = start + run * RUN;
+            if !bounds.any_within(gallery, start, values, self.limit(job.k)) {
+                continue;
+            }
+            let query = self.query;
+            for (index, &value) in (start..).zip(values) {
+                let (about, error) = bounds.about(gallery, index, value);
+                self.meet(job, index, about, error, || {
+                    exact::key(queries, query, gallery, index)
+                });
+            }
+        }
+    }
+
+    /// A key above this is of no interest.
+    fn limit(&self, k: usize) -> f64 {
+        let nearest = match self.nearest.peek() {
+            _ if self.nearest.len() < k => f64::INFINITY,
+            Some(farthest) => farthest.key,
+            None => f64::NEG_INFINITY,
+        };
+        match self.keys.last() {
+            Some(last) if last.is_nan() || nearest.is_nan() => f64::NAN,
+            Some(last) => nearest.max(*last),
+            None => nearest,
+        }
+    }
+
     /// Shows it a row of the gallery, whose key is within `error` of `about`, and exactly `exact()`.
     #[inline]
     #[allow(clippy::neg_cmp_op_on_partial_ord)] // `!(a > b)` holds for NaN, as it must here.
@@ -561,27 +602,14 @@ impl Job<'_> {
                 .clone()
                 .map(|query| self.row(query, |index| exact::key(&queries, query, &gallery, index)))
                 .collect();
-            let mut product = Vec::new();
+            let mut seen = exact::Tile::default();
             for start in (0..self.gallery.len()).step_by(tile) {
                 let tile = start..(start + tile).min(self.gallery.len());
-                let error = exact::products(
-                    &queries,
-                    block.clone(),
-                    &gallery,
-                    tile.clone(),
-                    &mut product,
-                )?;
-                for (row, products) in rows.iter_mut().zip(product.chunks_exact(tile.len())) {
-                    let query = row.query;
-                    if !queries.finite[query] {
-                        continue;
-                    }
-                    for (index, &product) in tile.clone().zip(products) {
-                        let (about, error) =
-                            exact::about(&queries, query, &gallery, index, product, error);
-                        row.meet(self, index, about, error, || {
-                            exact::key(&queries, query, &gallery, index)
-                        });
+                seen.fill(&queries, block.clone(), &gallery, tile.clone())?;
+                for (row, values) in rows.iter_mut().zip(seen.values.chunks_exact(tile.len())) {
+                    if queries.finite[row.query] {
+                        let bounds = seen.bounds(&queries, row.query);
+                        row.meet_all(self, &queries, &gallery, start, values, &bounds);
                     }
                 }
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use nearfar_core::{EmbeddingTable, Purpose, Seed};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::exact::{self, Rows};
@@ -193,7 +194,7 @@ fn listed(
             let y = Rows::new(right, *kind, *unit_rows);
             let key = |&(i, j): &(u32, u32)| exact::key(&x, i as usize, &y, j as usize);
             return Ok(pairs
-                .iter()
+                .par_iter()
                 .map(|pair| exact::distance(*kind, key(pair)))
                 .collect());
         }
