@@ -260,6 +260,63 @@ fn opening_and_loading_on_a_failing_disk_are_errors_and_no_panic() {
     }
 }
 
+/// The run that goes on may be at its end and save nothing more, so the next start itself must set what is left to set.
+#[test]
+fn a_save_that_was_cut_off_after_it_had_its_name_is_finished_by_the_next_start() {
+    let names = |fs: &MemoryFs| -> Vec<String> {
+        let mut names = fs.read_dir(Path::new(FOLDER)).expect("readable");
+        names.sort();
+        names
+    };
+    let pointer = |fs: &MemoryFs, name: &str| {
+        let bytes = fs.read(&Path::new(FOLDER).join(name), 64);
+        String::from_utf8(bytes.expect("it is there")).expect("a name")
+    };
+    let started = || {
+        let fs = MemoryFs::new();
+        let kept = store(&fs, 1);
+        kept.save(&best(1, 0.0)).expect("a healthy file system");
+        (fs, kept)
+    };
+    let calls = {
+        let (fs, kept) = started();
+        let before = fs.calls();
+        kept.save(&best(2, 0.0)).expect("a healthy file system");
+        fs.calls() - before
+    };
+    let (mut before, mut after) = (0, 0);
+    for index in 0..calls {
+        let (fs, kept) = started();
+        fs.fail(index, 5); // Nothing is done after this call but to clear up.
+        let cut_off = kept.save(&best(2, 0.0)).is_err();
+        fs.heal();
+        drop(store(&fs, 1)); // The next start opens the folder, and saves nothing.
+        let published = names(&fs).iter().any(|name| name == "ckpt-00000002");
+        let wanted = if published {
+            "ckpt-00000002"
+        } else {
+            "ckpt-00000001"
+        };
+        assert_eq!(names(&fs), ["LATEST", "best", wanted], "call {index}");
+        for name in ["LATEST", "best"] {
+            assert_eq!(
+                pointer(&fs, name),
+                format!("{wanted}\n"),
+                "call {index}: {name}"
+            );
+        }
+        match (cut_off, published) {
+            (false, _) => {} // What failed was only asked for, such as whether it is there already.
+            (true, true) => after += 1,
+            (true, false) => before += 1,
+        }
+    }
+    assert!(
+        before > 5 && after > 5,
+        "{before} before it had its name, {after} after"
+    );
+}
+
 #[test]
 fn a_power_cut_at_any_instant_loses_nothing_that_was_published() {
     let fs = MemoryFs::new();

@@ -64,6 +64,9 @@ struct State {
     step: u64,
     counters: Counters,
     gathered: u64,
+    /// Whether `best` is to name it: so the pointer can be set by the next start, if this process is killed before it is.
+    #[serde(default)]
+    best: bool,
     components: Vec<String>,
 }
 
@@ -98,6 +101,7 @@ pub(super) fn files(checkpoint: &Checkpoint, run: &str) -> Result<Files, Error> 
         step: checkpoint.position.step,
         counters: checkpoint.counters,
         gathered: checkpoint.gathered,
+        best: checkpoint.best,
         components: checkpoint.components.keys().cloned().collect(),
     };
     let files = vec![
@@ -220,7 +224,7 @@ pub fn load(fs: &dyn Fs, path: &Path) -> Result<(Manifest, Checkpoint), Error> {
         optimizer: tensors(OPTIMIZER)?,
         components,
         gathered: state.gathered,
-        best: false,
+        best: state.best,
     };
     Ok((manifest, checkpoint))
 }

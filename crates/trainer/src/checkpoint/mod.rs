@@ -36,6 +36,6 @@ pub struct Checkpoint {
     pub components: BTreeMap<String, BTreeMap<String, Tensor>>,
     /// How many batches have gradients in the component `gradients`.
     pub gathered: u64,
-    /// Whether it is the best so far. Where it is saved, `best` will name it; the files do not say it.
+    /// Whether it was the best when it was saved. `best` then names it, until there is a better one.
     pub best: bool,
 }

@@ -73,7 +73,8 @@ const TEMPORARY: &str = ".tmp-";
 const REPLACED: &str = ".old-";
 
 impl Checkpoints {
-    /// The checkpoints in a folder, which is made if it is not there. Leftovers of a process that was killed are removed.
+    /// The checkpoints in a folder, which is made if it is not there. What a process that was killed left behind is removed, and a
+    /// save that it had published is finished: `LATEST` and `best` name what they should, and what is not kept is removed.
     ///
     /// `run` is the [`sha256`](super::sha256) of the run's resolved configuration. The newest `keep` checkpoints are kept (at least
     /// one), and the best beside them.
@@ -118,6 +119,7 @@ impl Checkpoints {
             }
         }
         store.sweep()?;
+        store.finish()?;
         Ok(store)
     }
 
@@ -273,6 +275,31 @@ impl Checkpoints {
             }
         }
         Ok(())
+    }
+
+    /// Does what a process had still to do that was killed after its newest checkpoint had its name. The run that goes on from there
+    /// may have no step left to make, and so nothing to save.
+    fn finish(&self) -> Result<(), Error> {
+        let Ok(Some(newest)) = self.latest() else {
+            return Ok(()); // There is none, or none of ours: whoever asks for it is told why.
+        };
+        let name = name_of(newest.checkpoint.position.step);
+        let names_it = |pointer: &str| {
+            let named = pointed(&*self.fs, &self.folder.join(pointer));
+            named.is_ok_and(|named| named.as_ref() == Some(&name))
+        };
+        let (latest, best) = (names_it(LATEST), !newest.checkpoint.best || names_it(BEST));
+        if !latest || !best {
+            // The name itself may not have reached the disk.
+            self.sync_dir(&self.folder)?;
+        }
+        if !latest {
+            self.point(LATEST, &name)?;
+        }
+        if !best {
+            self.point(BEST, &name)?;
+        }
+        self.prune(&name)
     }
 
     fn temporary(&self, name: &str) -> PathBuf {
