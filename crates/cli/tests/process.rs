@@ -73,27 +73,24 @@ fn killed_at_random_instants_a_run_ends_with_the_same_weights() {
             }
             let mut child = command.spawn().expect("starts");
             std::thread::sleep(whole.mul_f64(rng.uniform()));
-            let ended = child.try_wait().expect("a child").is_some();
+            let ended = child.try_wait().expect("a child");
             child.kill().expect("killed");
             child.wait().expect("gone");
-            if ended {
+            if let Some(status) = ended {
+                assert!(status.success(), "{out}, after {killed} kills: {status}");
                 break;
             }
             killed += 1;
             left -= 1;
         }
         let run_folder = folder.path().join(&out);
+        let whole_folder = folder.path().join("whole");
         assert_eq!(
-            weights(&run_folder),
-            weights(&folder.path().join("whole")),
-            "{out}"
+            kept(&run_folder),
+            kept(&whole_folder),
+            "{out}, after {killed} kills"
         );
-        let leftovers: Vec<_> = std::fs::read_dir(run_folder.join("checkpoints"))
-            .expect("a folder")
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.starts_with('.'))
-            .collect();
-        assert!(leftovers.is_empty(), "{leftovers:?}");
+        assert_eq!(weights(&run_folder), weights(&whole_folder), "{out}");
         let lines = |name: &str| steps(&folder.path().join(name));
         assert_eq!(
             lines(&out),
@@ -101,6 +98,24 @@ fn killed_at_random_instants_a_run_ends_with_the_same_weights() {
             "metrics.jsonl differs only in `clock`"
         );
     }
+}
+
+/// What the folder of checkpoints holds: names, and what `LATEST` and `best` say.
+fn kept(run: &Path) -> (Vec<String>, String, String) {
+    let folder = run.join("checkpoints");
+    let entries = std::fs::read_dir(&folder).expect("a folder");
+    let mut names: Vec<String> = entries
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
+        .collect();
+    names.sort();
+    let pointer = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a pointer");
+    (names, pointer("LATEST"), pointer("best"))
 }
 
 /// The lines of a log without their clocks.
