@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use nearfar_core::{Distance, Encoder, Loss, Seed, Similarity, Span};
 use nearfar_datasets::{Annotation, Data, Dataset, Loader, Preparation, Shape, Transform};
-use nearfar_losses::{Compares, Family, Join, Sum};
+use nearfar_losses::{Compares, Join, Reads, Sum};
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_models::{InputShape, Params};
 use nearfar_trainer::{Checkpoint, Options, Trainer};
@@ -120,18 +120,18 @@ struct Context<'a> {
 impl Context<'_> {
     fn joined(&self, entry: &LossEntry, place: String) -> Result<Box<dyn Loss>, Error> {
         let annotation = self.data.annotation();
-        let fits = match entry.loss.family() {
-            Family::Pairs | Family::Triplets | Family::Lists => {
-                annotation != Annotation::ScoredPairs
-            }
-            Family::Classes => annotation == Annotation::Classes,
-            Family::Scores => annotation == Annotation::ScoredPairs,
+        let reads = entry.loss.reads();
+        let fits = match reads {
+            Reads::ClassesOrPairs => annotation != Annotation::ScoredPairs,
+            Reads::Classes => annotation == Annotation::Classes,
+            Reads::ScoredPairs => annotation == Annotation::ScoredPairs,
+            Reads::Sets | Reads::Targets | Reads::Masks => false, // No format gives them yet.
         };
         if !fits {
             return Err(Error::Usage(format!(
                 "`{}` learns from {}, but `data.{}` has {}",
                 entry.loss.name(),
-                entry.loss.family().reads(),
+                reads.name(),
                 self.data.name,
                 annotation.name()
             )));

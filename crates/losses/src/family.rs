@@ -1,14 +1,15 @@
-//! The five families of losses, as pure formulas.
+//! The families of losses.
 //!
-//! A formula knows neither labels nor tuples nor devices: it maps distances, similarities or scores to values. What joins it
-//! to the rest is in [`crate::over`]; a loss that fits no family implements [`nearfar_core::Loss`] itself.
+//! Five are pure formulas. A formula knows neither labels nor tuples nor devices: it maps distances, similarities or scores to
+//! values. What joins it to the rest is in [`crate::over`]. The sixth, [`BatchLoss`], is for losses that fit none of these: it
+//! gives an implementation of [`nearfar_core::Loss`] of its own.
 
 use std::fmt::Debug;
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Error, Reducer};
+use nearfar_core::{Error, Loss, Reducer};
 
-use crate::Compares;
+use crate::{Compares, Join, Reads};
 
 /// A loss of pairs, as a function of their distance.
 pub trait PairLoss: Debug + Send + Sync {
@@ -133,4 +134,29 @@ pub trait ScoreLoss: Debug + Send + Sync {
     fn compares(&self) -> Compares {
         Compares::Similarity("cosine")
     }
+}
+
+/// The settings of a loss that fits no other family, because it sees whole batches, remembers, or has parameters of its own
+/// kind: it is built as it likes.
+pub trait BatchLoss: Debug + Send + Sync {
+    /// What a batch must say for it.
+    fn reads(&self) -> Reads;
+    /// What rows are compared by where nobody says otherwise.
+    fn compares(&self) -> Compares;
+    /// How its terms become one number where nobody says otherwise.
+    fn reducer(&self) -> Reducer {
+        Reducer::Mean {}
+    }
+    /// Whether its settings fit together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with those that do not.
+    fn check(&self) -> std::result::Result<(), Error> {
+        Ok(())
+    }
+    /// The loss itself. Settings were checked.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when what it needs is missing, too much, or does not fit; `name` is what messages call it.
+    fn build(&self, name: &'static str, join: Join) -> Result<Box<dyn Loss>>;
 }

@@ -7,9 +7,8 @@ use nearfar_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ArcFace, Contrastive, MaLSTM, Mining, MultiSimilarity, NTXent, PairRegression, TripletMargin,
-};
+use crate::over::mining::Mining;
+use crate::{classes::*, lists::*, pairs::*, scores::*, triplets::*};
 
 /// What a loss learns from, and so what it is joined to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,15 +23,37 @@ pub enum Family {
     Classes,
     /// [`ScoreLoss`](crate::ScoreLoss)
     Scores,
+    /// [`BatchLoss`](crate::BatchLoss)
+    Batches,
 }
 
-impl Family {
-    /// What a batch must say for a loss of this family.
-    pub fn reads(self) -> &'static str {
+/// What a batch must say for a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// The class of each row.
+    Classes,
+    /// The class of each row, or which pairs belong together and which do not.
+    ClassesOrPairs,
+    /// Pairs with scores.
+    ScoredPairs,
+    /// A set of labels for each row.
+    Sets,
+    /// A real number for each row.
+    Targets,
+    /// The instance of each pixel.
+    Masks,
+}
+
+impl Reads {
+    /// Its name in messages: `classes or listed pairs`.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Pairs | Self::Triplets | Self::Lists => "classes or listed pairs",
             Self::Classes => "classes",
-            Self::Scores => "scored pairs",
+            Self::ClassesOrPairs => "classes or listed pairs",
+            Self::ScoredPairs => "scored pairs",
+            Self::Sets => "sets of labels",
+            Self::Targets => "real targets",
+            Self::Masks => "masks",
         }
     }
 }
@@ -215,7 +236,7 @@ macro_rules! losses {
             /// What its source says of it.
             pub fn doc(&self) -> String {
                 match self {
-                    $(Self::$loss(_) => nearfar_core::doc_of(include_str!(concat!($name, ".rs")), stringify!($loss)),)*
+                    $(Self::$loss(_) => nearfar_core::doc_of(include_str!(concat!(stringify!($family), "/", $name, ".rs")), stringify!($loss)),)*
                 }
             }
 
@@ -223,6 +244,13 @@ macro_rules! losses {
             pub fn family(&self) -> Family {
                 match self {
                     $(Self::$loss(_) => crate::over::$family::FAMILY,)*
+                }
+            }
+
+            /// What a batch must say for it.
+            pub fn reads(&self) -> Reads {
+                match self {
+                    $(Self::$loss(loss) => crate::over::$family::reads(loss),)*
                 }
             }
 
@@ -268,11 +296,20 @@ macro_rules! losses {
 }
 
 losses! {
+    // Pairs.
     "contrastive" = Contrastive => pairs,
+
+    // Triplets.
     "triplet_margin" = TripletMargin => triplets,
+
+    // Lists.
     "multi_similarity" = MultiSimilarity => lists,
     "nt_xent" = NTXent => lists,
+
+    // Classes.
     "arcface" = ArcFace => classes,
+
+    // Scores.
     "malstm" = MaLSTM => scores,
     "pair_regression" = PairRegression => scores,
 }

@@ -10,7 +10,7 @@ use nearfar_core::{
 };
 use nearfar_losses::{
     Contrastive, Family, Join, LossConfig, Mining, MultiSimilarity, NTXent, OverLists, OverPairs,
-    OverTriplets, PairForm, Sum, TripletMargin,
+    OverTriplets, PairForm, Reads, Sum, TripletMargin,
 };
 
 fn awkward_batches() -> Vec<(&'static str, Embeddings)> {
@@ -97,7 +97,7 @@ fn one_sided_batches_give_the_sides_that_the_contract_names() -> Result<()> {
             .map(|it| it.name)
             .collect()
     };
-    let contract: [(&str, [&[&str]; 3]); 5] = [
+    let contract: &[(&str, [&[&str]; 3])] = &[
         ("contrastive", [&[], &["positive"], &["negative"]]),
         ("triplet_margin", [&[], &[], &[]]),
         ("multi_similarity", [&[], &["list"], &["list"]]),
@@ -109,7 +109,7 @@ fn one_sided_batches_give_the_sides_that_the_contract_names() -> Result<()> {
     let mut distinct = noise(6, 3, (0..6).collect(), 3);
     distinct.vectors = (distinct.vectors * 0.1)?; // Within the margin, so that negatives are active.
     for (config, loss) in losses(3, DType::F64) {
-        if config.family() == Family::Scores {
+        if config.reads() == Reads::ScoredPairs {
             continue;
         }
         let wanted = contract
@@ -149,7 +149,7 @@ fn the_order_of_the_rows_does_not_matter() -> Result<()> {
     let labels = order.iter().map(|&row| rows.labels[row as usize]).collect();
     let permuted = Embeddings::labeled(rows.vectors.index_select(&index, 0)?, labels)?;
     for (config, loss) in losses(4, DType::F64) {
-        if config.family() == Family::Scores {
+        if config.reads() == Reads::ScoredPairs {
             continue; // Its pairs are listed by row.
         }
         let value = |rows: &Embeddings| -> Result<f64> {
@@ -220,7 +220,7 @@ fn a_relation_that_a_loss_cannot_read_is_refused_by_name() -> Result<()> {
             let wanted = format!(
                 "{} learns from {}, but",
                 config.name(),
-                config.family().reads()
+                config.reads().name()
             );
             assert!(error.to_string().starts_with(&wanted), "{error}");
             assert!(matches!(Error::of(&error), Some(Error::Input(_))));
@@ -524,7 +524,7 @@ fn supervision_of_a_batch_reaches_the_losses_that_read_it() -> Result<()> {
         targets: vec![1.0, 3.0, 5.0],
     };
     for (config, loss) in losses(4, DType::F64) {
-        if config.family() == Family::Scores {
+        if config.reads() == Reads::ScoredPairs {
             let comparison = Comparison::of(&sides, &scored)?;
             let part = loss.evaluate(&comparison, &mut stream())?.parts[0].clone();
             assert_eq!((part.name, part.terms), ("score", 3));

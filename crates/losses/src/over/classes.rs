@@ -10,7 +10,7 @@ use nearfar_kernels::{l2_normalize, log_softmax};
 use crate::family::ClassificationLoss;
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::reduced;
-use crate::{Compares, Defaults, Family, Join};
+use crate::{Compares, Defaults, Family, Join, Reads};
 
 /// A classification loss with the class centers that rows are compared with. Its one part is `class`, one term for each
 /// anchor.
@@ -177,6 +177,10 @@ fn normal_centers(
 }
 
 pub(crate) const FAMILY: Family = Family::Classes;
+
+pub(crate) fn reads(_: &impl ClassificationLoss) -> Reads {
+    Reads::Classes
+}
 
 pub(crate) fn defaults(loss: &impl ClassificationLoss) -> Defaults {
     Defaults {

@@ -8,7 +8,7 @@ use nearfar_core::{
 use crate::family::{ListLoss, Weighted};
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::reduced;
-use crate::{Compares, Defaults, Family, Join};
+use crate::{Compares, Defaults, Family, Join, Reads};
 
 /// A loss of lists with the similarity that it is a function of. Its one part is `list`.
 ///
@@ -138,6 +138,10 @@ fn counted(name: &str, weighted: &Weighted, comparison: &Comparison<'_>) -> Resu
 }
 
 pub(crate) const FAMILY: Family = Family::Lists;
+
+pub(crate) fn reads(_: &impl ListLoss) -> Reads {
+    Reads::ClassesOrPairs
+}
 
 pub(crate) fn defaults(loss: &impl ListLoss) -> Defaults {
     Defaults {

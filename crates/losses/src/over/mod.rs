@@ -1,5 +1,6 @@
 //! What joins a formula to the rest: one type for each family. They implement [`nearfar_core::Loss`].
 
+pub(crate) mod batches;
 pub(crate) mod classes;
 pub(crate) mod lists;
 pub(crate) mod mining;

@@ -10,7 +10,7 @@ use nearfar_core::{
 use crate::family::PairLoss;
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::{reduced, rows_of_pairs};
-use crate::{Compares, Defaults, Family, Join};
+use crate::{Compares, Defaults, Family, Join, Reads};
 
 /// A loss of pairs with the distance that it is a function of. Its parts are `positive` and `negative`.
 ///
@@ -116,6 +116,10 @@ fn refuse_contradictions(pairs: &SignedPairs) -> Result<()> {
 }
 
 pub(crate) const FAMILY: Family = Family::Pairs;
+
+pub(crate) fn reads(_: &impl PairLoss) -> Reads {
+    Reads::ClassesOrPairs
+}
 
 pub(crate) fn defaults(loss: &impl PairLoss) -> Defaults {
     Defaults {

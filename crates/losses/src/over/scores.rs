@@ -8,7 +8,7 @@ use nearfar_core::{
 
 use crate::family::ScoreLoss;
 use crate::over::{reduced, rows_of_pairs};
-use crate::{Defaults, Family, Join};
+use crate::{Defaults, Family, Join, Reads};
 
 /// A loss of scores with what gives the scores. Its one part is `score`, one term for each pair.
 ///
@@ -103,6 +103,10 @@ impl<L: ScoreLoss> Loss for OverScores<L> {
 }
 
 pub(crate) const FAMILY: Family = Family::Scores;
+
+pub(crate) fn reads(_: &impl ScoreLoss) -> Reads {
+    Reads::ScoredPairs
+}
 
 pub(crate) fn defaults(loss: &impl ScoreLoss) -> Defaults {
     Defaults {

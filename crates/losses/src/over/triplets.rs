@@ -8,7 +8,7 @@ use nearfar_core::{
 use crate::family::TripletLoss;
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::reduced;
-use crate::{Compares, Defaults, Family, Join};
+use crate::{Compares, Defaults, Family, Join, Reads};
 
 /// A loss of triplets with the distance that it is a function of. Its one part is `triplet`.
 ///
@@ -94,6 +94,10 @@ impl<L: TripletLoss> Loss for OverTriplets<L> {
 }
 
 pub(crate) const FAMILY: Family = Family::Triplets;
+
+pub(crate) fn reads(_: &impl TripletLoss) -> Reads {
+    Reads::ClassesOrPairs
+}
 
 pub(crate) fn defaults(loss: &impl TripletLoss) -> Defaults {
     Defaults {

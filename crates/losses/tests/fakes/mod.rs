@@ -7,7 +7,7 @@ use nearfar_core::{
     Rng, Seed, Similarity, Stateful, Tuples,
 };
 use nearfar_kernels::{absolute, euclidean, l2_normalize, manhattan, safe_sqrt, squared_euclidean};
-use nearfar_losses::{Compares, Family, Join, LossConfig};
+use nearfar_losses::{Compares, Join, LossConfig, Reads};
 
 /// Euclidean, squared, or Manhattan; of rows of length 1 or as they are.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +137,7 @@ pub(crate) fn with_relation<T>(
     f: impl FnOnce(&Comparison<'_>) -> T,
 ) -> T {
     let within = Comparison::within(rows);
-    if config.family() != Family::Scores {
+    if config.reads() != Reads::ScoredPairs {
         return f(&within);
     }
     let n = rows.len() as u32;

@@ -5,8 +5,8 @@ use nearfar_core::{Error, Finite, Positive, shape};
 use nearfar_kernels::absolute;
 use serde::{Deserialize, Serialize};
 
+use super::rescale::Rescale;
 use crate::family::ScoreLoss;
-use crate::rescale::Rescale;
 
 /// Wants the score of a pair to be its target.
 ///

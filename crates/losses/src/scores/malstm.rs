@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use nearfar_core::{Error, Finite, shape};
 use serde::{Deserialize, Serialize};
 
+use super::rescale::Rescale;
 use crate::Compares;
 use crate::family::ScoreLoss;
-use crate::rescale::Rescale;
 
 /// Wants the exponential of the negative Manhattan distance to be the score.
 ///

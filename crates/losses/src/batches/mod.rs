@@ -1,0 +1,1 @@
+//! Losses that fit no other family: [`BatchLoss`](crate::BatchLoss).

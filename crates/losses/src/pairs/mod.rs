@@ -1,0 +1,5 @@
+//! Formulas of pairs: [`PairLoss`](crate::PairLoss).
+
+mod contrastive;
+
+pub use contrastive::{Contrastive, PairForm};
