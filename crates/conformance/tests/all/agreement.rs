@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, Var};
 use nearfar_core::{Comparison, Embeddings, Evaluated, Purpose, Seed};
-use nearfar_losses::{Family, LossConfig};
+use nearfar_losses::{Family, LossConfig, Reads};
 use nearfar_miners::MinerConfig;
 
 use crate::joined::{joined, miners_of, noise, numbers, shown, stream, with_vectors};
@@ -188,7 +188,7 @@ fn two_comparisons_of_the_same_rows_agree_with_one() -> Result<()> {
     let rows = noise(&labels, 4, 13);
     let memory = with_vectors(&rows, rows.vectors.copy()?);
     for config in LossConfig::all() {
-        if config.family() == Family::Scores {
+        if config.reads() == Reads::ScoredPairs {
             continue;
         }
         let loss = joined(&config, None, (3, 4), DType::F64);

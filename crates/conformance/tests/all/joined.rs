@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{Comparison, Embeddings, Loss, Pairs, Purpose, Relation, Rng, Seed};
-use nearfar_losses::{Compares, Family, Join, LossConfig};
+use nearfar_losses::{Compares, Join, LossConfig, Reads};
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_miners::MinerConfig;
 
@@ -37,7 +37,7 @@ pub(crate) fn joined(
 /// Each miner that a loss can take, and none.
 pub(crate) fn miners_of(config: &LossConfig) -> Vec<Option<MinerConfig>> {
     let mut miners = vec![None];
-    if config.family() != Family::Scores {
+    if config.reads() != Reads::ScoredPairs {
         miners.extend(MinerConfig::all().into_iter().map(Some));
     }
     miners
@@ -49,7 +49,7 @@ pub(crate) fn shown<T>(
     rows: &Embeddings,
     look: impl FnOnce(&Comparison<'_>) -> T,
 ) -> T {
-    if config.family() != Family::Scores {
+    if config.reads() != Reads::ScoredPairs {
         return look(&Comparison::within(rows));
     }
     let n = rows.len() as u32;

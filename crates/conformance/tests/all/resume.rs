@@ -12,7 +12,7 @@ use nearfar_datasets::{
     Annotation, ClassesBySamples, Dataset, Error, Glyphs, Loader, PairSampler, Sample,
     SamplerConfig, Shuffled, Value,
 };
-use nearfar_losses::{Family, LossConfig};
+use nearfar_losses::{Family, LossConfig, Reads};
 use nearfar_miners::MinerConfig;
 use nearfar_models::{Conv4, InputShape, Lstm, Mlp, ModelConfig, Params};
 use nearfar_trainer::schedule::Cosine;
@@ -84,11 +84,11 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
 
 /// Whether a loss can learn from what a sampler makes.
 fn fits(loss: &LossConfig, sampler: &SamplerConfig) -> bool {
-    match (loss.family(), sampler) {
-        (Family::Scores, SamplerConfig::Shuffled(_)) => true,
-        (Family::Scores, _) => false,
+    match (loss.reads(), sampler) {
+        (Reads::ScoredPairs, SamplerConfig::Shuffled(_)) => true,
+        (Reads::ScoredPairs, _) => false,
         // Of listed pairs an anchor has one, which makes no triplet, no list and no class.
-        (family, SamplerConfig::Pairs(_)) => family == Family::Pairs,
+        (_, SamplerConfig::Pairs(_)) => loss.family() == Family::Pairs,
         _ => true,
     }
 }
@@ -111,7 +111,7 @@ fn cases() -> Vec<Case> {
             let fitting: Vec<_> = samplers.iter().filter(|it| fits(loss, it)).collect();
             let sampler = fitting[(round + place + 2) % fitting.len()].clone();
             let takes_miner =
-                loss.family() != Family::Scores && !matches!(sampler, SamplerConfig::Pairs(_));
+                loss.reads() != Reads::ScoredPairs && !matches!(sampler, SamplerConfig::Pairs(_));
             let miner = takes_miner.then(|| {
                 next_miner += 1;
                 miners[(next_miner - 1) % miners.len()].clone()
@@ -236,7 +236,7 @@ impl Dataset for Generated {
 }
 
 fn run(case: &Case) -> Run {
-    let scored = case.loss.family() == Family::Scores;
+    let scored = case.loss.reads() == Reads::ScoredPairs;
     let data = Arc::new(Generated::new(&case.model, scored));
     let params = Params::new(SEED, DType::F32, &Device::Cpu).expect("f32 is possible");
     let tower = case

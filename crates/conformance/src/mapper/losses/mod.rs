@@ -1,31 +1,27 @@
 //! `pytorch_metric_learning.losses`.
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Tensor, Var};
+use candle_core::{Tensor, Var};
 use nearfar_core::{
-    Candidates, Comparison, Embeddings, Finite, Loss, Miner, NonNegative, Pairs, Positive, Purpose,
-    Reducer, Rng, Seed, SignedPairs, Stateful, Triplets, Tuples,
+    Candidates, Comparison, Embeddings, Loss, Miner, NonNegative, Pairs, Purpose, Reducer, Rng,
+    Seed, SignedPairs, Stateful, Triplets, Tuples,
 };
-use nearfar_losses::{
-    ArcFace, ClassificationLoss, Contrastive, Mining, MultiSimilarity, NTXent, OverClasses,
-    OverLists, OverPairs, OverTriplets, PairForm, Power, Sum, TripletMargin,
-};
+use nearfar_losses::{Mining, Sum};
 
-use super::metric::{Metric, rows_of_zeros};
-use super::regularizers::Regularizer;
-use super::{Claim, Mapper, Pass, miners, reducers};
 use crate::golden::{Array, Case, Given, Mapped, Object, Outputs, Settings, Tolerance, Trouble};
+use crate::mapper::metric::{Metric, rows_of_zeros};
+use crate::mapper::regularizers::Regularizer;
+use crate::mapper::{Claim, Mapper, Pass, miners, reducers};
+
+mod classes;
+mod lists;
+mod pairs;
+mod triplets;
 
 const PREFIX: &str = "pytorch_metric_learning.losses.";
 
-/// Those without parameters of their own, which can be members of a `MultipleLosses`.
-const TUPLES: [&str; 4] = [
-    "TripletMarginLoss",
-    "ContrastiveLoss",
-    "MultiSimilarityLoss",
-    "NTXentLoss",
-];
-const ARCFACE: &str = "ArcFaceLoss";
+/// Those without parameters of their own, which can be members of a `MultipleLosses`: a module for each family.
+const KINDS: [&dyn Kind; 3] = [&pairs::Pairs, &triplets::Triplets, &lists::Lists];
 const MULTIPLE: &str = "MultipleLosses";
 
 /// Values of losses, their gradients, and their terms before reduction.
@@ -38,12 +34,10 @@ impl Mapper for Losses {
     fn claims(&self, case: &Case) -> Claim {
         let function = &case.function;
         match function.path().strip_prefix(PREFIX) {
-            Some(name) if TUPLES.contains(&name) || name == ARCFACE => Claim::Ours,
+            Some(name) if is_kind(name) || classes::NAMES.contains(&name) => Claim::Ours,
             Some(MULTIPLE) => match function.params().objects("losses") {
                 Ok(Some(members)) => {
-                    let other = members
-                        .iter()
-                        .find(|it| !TUPLES.contains(&it.name.as_str()));
+                    let other = members.iter().find(|it| !is_kind(&it.name));
                     match other {
                         None => Claim::Ours,
                         Some(other) => Claim::NotWith(format!("with {}", other.name)),
@@ -72,7 +66,7 @@ impl Mapper for Losses {
             Pass::Fast => {
                 let mut params = case.function.params();
                 let scale = params.number("scale").ok().flatten().unwrap_or(64.0);
-                let steep = case.function.short() == ARCFACE && scale >= 64.0;
+                let steep = classes::NAMES.contains(&case.function.short()) && scale >= 64.0;
                 let relative = if steep { 1e-4 } else { 1e-5 };
                 Tolerance {
                     relative,
@@ -89,9 +83,11 @@ impl Mapper for Losses {
         let mut sides = Sides::read(given, pass)?;
         let mut outputs = Outputs::default();
         match function.short() {
-            ARCFACE => arcface(given, function.params(), &sides, pass, &mut outputs)?,
             MULTIPLE => {
                 of_tuples(members(function.params())?, &sides, pass, &mut outputs)?;
+            }
+            name if classes::NAMES.contains(&name) => {
+                classes::run(given, function.params(), &sides, pass, &mut outputs)?;
             }
             name => {
                 let chosen = chosen(given)?;
@@ -105,6 +101,34 @@ impl Mapper for Losses {
         given.finish()?;
         Ok(outputs)
     }
+}
+
+/// A family of losses without parameters of their own.
+trait Kind: Sync {
+    /// The peer's names of those that are ours.
+    fn names(&self) -> &'static [&'static str];
+    /// What the peer takes where a loss is given no distance.
+    fn metric(&self, name: &str) -> Metric;
+    /// What the peer takes where a loss is given no reducer.
+    fn reducer(&self, name: &str) -> Reducer;
+    /// A loss by its name; what is read of the settings is taken out of them.
+    fn build(&self, name: &str, params: &mut Settings, parts: Parts) -> Mapped<Box<dyn Loss>>;
+}
+
+/// What the peer's losses have in common.
+struct Parts {
+    metric: Metric,
+    mining: Mining,
+    reducer: Reducer,
+}
+
+fn is_kind(name: &str) -> bool {
+    KINDS.iter().any(|kind| kind.names().contains(&name))
+}
+
+fn default_metric(name: &str) -> Metric {
+    let kind = KINDS.iter().find(|kind| kind.names().contains(&name));
+    kind.map_or(Metric::Cosine, |kind| kind.metric(name))
 }
 
 /// Embeddings, compared with themselves or with references.
@@ -271,88 +295,22 @@ fn unreduced(part: &str) -> &'static str {
     }
 }
 
-/// What the peer takes where a loss is given no distance.
-fn default_metric(name: &str) -> Metric {
-    match name {
-        "TripletMarginLoss" | "ContrastiveLoss" => Metric::LP,
-        _ => Metric::Cosine,
-    }
-}
-
 /// A loss by its name and settings.
 fn member(name: &str, mut params: Settings, mining: Option<Mining>) -> Mapped<Member> {
-    let metric = Metric::of_object(params.object("distance")?, default_metric(name))?;
-    let default = match name {
-        "TripletMarginLoss" | "ContrastiveLoss" => Reducer::AvgNonzero {},
-        _ => Reducer::Mean {},
-    };
-    let reducer = reducers::of_object(params.object("reducer")?, default)?;
+    let kind = KINDS
+        .iter()
+        .find(|kind| kind.names().contains(&name))
+        .ok_or_else(|| Trouble::unmapped(format!("the loss {name}")))?;
+    let metric = Metric::of_object(params.object("distance")?, kind.metric(name))?;
+    let reducer = reducers::of_object(params.object("reducer")?, kind.reducer(name))?;
     let embeddings = Regularizer::of_object(params.object("embedding_regularizer")?)?;
     let factor = params.number_or("embedding_reg_weight", 1.0)?;
-    let mining = mining.unwrap_or_default();
-    let loss: Box<dyn Loss> = match name {
-        "TripletMarginLoss" => {
-            let loss = TripletMargin {
-                // A gap, so it is the same for a cosine and its distance.
-                margin: NonNegative::new(params.number_or("margin", 0.05)?)?,
-                swap: params.flag_or("swap", false)?,
-                smooth: params.flag_or("smooth_loss", false)?,
-                power: Power::One,
-            };
-            match params.text("triplets_per_anchor")?.as_deref() {
-                None | Some("all") => {}
-                Some(other) => {
-                    let what = format!("{other} triplets per anchor");
-                    return Err(Trouble::unmapped(what));
-                }
-            }
-            Box::new(OverTriplets {
-                mining,
-                reducer: reducer.clone(),
-                ..OverTriplets::new("triplet_margin", loss, metric.distance())
-            })
-        }
-        "ContrastiveLoss" => {
-            // The peer's defaults are for distances.
-            let (positive, negative) = (
-                params.number_or("pos_margin", 0.0)?,
-                params.number_or("neg_margin", 1.0)?,
-            );
-            let loss = Contrastive {
-                form: PairForm::Linear,
-                positive_margin: Finite::new(metric.on_distance_scale(positive))?,
-                negative_margin: Finite::new(metric.on_distance_scale(negative))?,
-            };
-            Box::new(OverPairs {
-                mining,
-                reducer: reducer.clone(),
-                ..OverPairs::new("contrastive", loss, metric.distance())
-            })
-        }
-        "MultiSimilarityLoss" => {
-            let loss = MultiSimilarity {
-                alpha: Positive::new(params.number_or("alpha", 2.0)?)?,
-                beta: Positive::new(params.number_or("beta", 50.0)?)?,
-                base: Finite::new(metric.on_similarity_scale(params.number_or("base", 0.5)?))?,
-            };
-            Box::new(OverLists {
-                mining,
-                reducer: reducer.clone(),
-                ..OverLists::new("multi_similarity", loss, metric.similarity())
-            })
-        }
-        "NTXentLoss" => {
-            let loss = NTXent {
-                temperature: Positive::new(params.number_or("temperature", 0.07)?)?,
-            };
-            Box::new(OverLists {
-                mining,
-                reducer: reducer.clone(),
-                ..OverLists::new("nt_xent", loss, metric.similarity())
-            })
-        }
-        other => return Err(Trouble::unmapped(format!("the loss {other}"))),
+    let parts = Parts {
+        metric,
+        mining: mining.unwrap_or_default(),
+        reducer: reducer.clone(),
     };
+    let loss = kind.build(name, &mut params, parts)?;
     params.finish()?;
     Ok(Member {
         weight: 1.0,
@@ -387,67 +345,6 @@ fn members(mut params: Settings) -> Mapped<Vec<Member>> {
         });
     }
     Ok(members)
-}
-
-fn arcface(
-    given: &Given<'_>,
-    mut params: Settings,
-    sides: &Sides,
-    pass: Pass,
-    outputs: &mut Outputs,
-) -> Mapped<()> {
-    let (classes, width) = (
-        params.count("num_classes")?,
-        params.count("embedding_size")?,
-    );
-    let weights = given.tensor("W", pass.dtype())?.t()?.contiguous()?;
-    if let (Some(classes), Some(width)) = (classes, width)
-        && weights.dims() != [classes, width]
-    {
-        return Err(Trouble::unmapped(
-            "W is not of the size that the settings say",
-        ));
-    }
-    let centers = Var::from_tensor(&weights)?;
-    let scale = params.number_or("scale", 64.0)?;
-    let margin = params.number_or("margin", 28.6)?;
-    let regularizer = Regularizer::of_object(params.object("weight_regularizer")?)?;
-    let factor = params.number_or("weight_reg_weight", 1.0)?;
-    let loss = ArcFace {
-        margin: NonNegative::new(margin.to_radians())?, // The peer's is in degrees.
-        scale: Positive::new(scale)?,
-    };
-    let reducer = reducers::of_object(params.object("reducer")?, Reducer::Mean {})?;
-    params.finish()?;
-    let mining = chosen(given)?.map(Mining::by).unwrap_or_default();
-    let loss = OverClasses {
-        mining,
-        reducer: reducer.clone(),
-        ..OverClasses::new("arcface", loss, centers.clone())
-    };
-    if given.wants("logits") {
-        // The peer's are those of a row whose class is not known, so they have no margin.
-        let cosines = loss.cosines(sides.embeddings.as_tensor())?;
-        let own = cosines.zeros_like()?.to_dtype(DType::U8)?;
-        let logits = loss.loss.logits(&cosines, &own)?;
-        outputs.put_tensor("logits", &logits)?;
-    }
-    let comparison = sides.comparison();
-    let member = Member {
-        weight: 1.0,
-        loss: Box::new(loss),
-        reducer,
-        embeddings: None,
-    };
-    let plain = plainly(std::slice::from_ref(&member), &comparison, outputs)?;
-    let total = match pass {
-        Pass::Plain => plain,
-        Pass::Fast => fast(vec![member], &comparison)?,
-    };
-    let regularizer = regularizer.map(|regularizer| regularizer.of_rows(centers.as_tensor()));
-    let regularizer = regularizer.transpose()?.map(|value| value * factor);
-    let total = added(total, regularizer.transpose()?)?;
-    sides.put(total.as_ref(), Some(&centers), outputs)
 }
 
 /// Tuples that were given, as a miner that chooses them.
