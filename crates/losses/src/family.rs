@@ -12,6 +12,8 @@ use nearfar_core::{Error, Loss, Reducer};
 use crate::{Compares, Join, Reads};
 
 /// A loss of pairs, as a function of their distance.
+///
+/// A similarity comes as the distance `−s`. Each side gets all of its pairs at once, so that it may compare them with their mean.
 pub trait PairLoss: Debug + Send + Sync {
     /// Distances of pairs that belong together, to losses: `(t) → (t)`.
     ///
@@ -31,6 +33,17 @@ pub trait PairLoss: Debug + Send + Sync {
     /// The name of the distance it takes where nobody names one.
     fn distance(&self) -> &'static str {
         "euclidean"
+    }
+    /// What it takes where nobody says otherwise: that distance, unless it was made for similarities.
+    fn compares(&self) -> Compares {
+        Compares::Distance(self.distance())
+    }
+    /// Whether its settings fit together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with those that do not.
+    fn check(&self) -> std::result::Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -63,6 +76,17 @@ pub trait ListLoss: Debug + Send + Sync {
     /// # Errors
     /// When the three are not of one shape.
     fn lists(&self, similarity: &Tensor, positive: &Tensor, negative: &Tensor) -> Result<Weighted>;
+    /// The same where more is known of the rows, for the few losses that ask for it.
+    ///
+    /// # Errors
+    /// As [`lists`](Self::lists).
+    fn lists_of(&self, lists: &Lists<'_>) -> Result<Weighted> {
+        self.lists(lists.similarity, lists.positive, lists.negative)
+    }
+    /// What the choice of a miner means to it.
+    fn mined(&self) -> Mined {
+        Mined::Pairs
+    }
     /// How its terms become one number where nobody says otherwise.
     fn reducer(&self) -> Reducer {
         Reducer::Mean {}
@@ -71,14 +95,51 @@ pub trait ListLoss: Debug + Send + Sync {
     fn similarity(&self) -> &'static str {
         "cosine"
     }
+    /// What it takes where nobody says otherwise: that similarity, unless it was made for distances, which come as `−d`.
+    fn compares(&self) -> Compares {
+        Compares::Similarity(self.similarity())
+    }
+    /// Whether its settings fit together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with those that do not.
+    fn check(&self) -> std::result::Result<(), Error> {
+        Ok(())
+    }
 }
 
-/// Values and how often each counts, of one shape: `(n)`, or `(n, m)` for a loss that averages over positive pairs.
+/// What a loss of lists may know of the rows that it compares.
+#[derive(Clone, Copy, Debug)]
+pub struct Lists<'a> {
+    /// `(n, m)`
+    pub similarity: &'a Tensor,
+    /// How often a pair counts as a positive, `(n, m)`.
+    pub positive: &'a Tensor,
+    /// How often a pair counts as a negative, `(n, m)`.
+    pub negative: &'a Tensor,
+    /// The column of each anchor's own row, where it is among the references: `n` entries.
+    pub own: &'a [Option<u32>],
+    /// The classes of the anchors, where rows are compared by class; else empty.
+    pub labels: &'a [u32],
+}
+
+/// What the choice of a miner means to a loss of lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mined {
+    /// Lists are made of the chosen pairs.
+    Pairs,
+    /// Lists are whole, because ranks are: each anchor's value is multiplied by how often it was chosen, over the largest
+    /// such count.
+    Weights,
+}
+
+/// Values and how often each counts, of one shape: `(n)`, or `(n, m)` for a loss that averages over positive pairs, or a single
+/// number, `()`, for one that has averaged over the whole batch by its own definition.
 ///
 /// Weights are whole numbers. A weight of 0 is an anchor or a pair that is not there, which is not the same as a value of 0.
 #[derive(Clone, Debug)]
 pub struct Weighted {
-    /// `(n)` or `(n, m)`
+    /// `(n)`, `(n, m)` or `()`
     pub values: Tensor,
     /// Of the same shape; without a gradient.
     pub weights: Tensor,

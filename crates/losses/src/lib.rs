@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 // What a loss of the field is, as a formula, and by name.
+mod compat;
 mod family;
 mod registry;
 
@@ -23,8 +24,10 @@ mod prefix;
 
 pub use classes::*;
 pub use combine::sum::{Sum, Weighed};
+pub use compat::Compat;
 pub use family::{
-    BatchLoss, ClassificationLoss, ListLoss, PairLoss, ScoreLoss, TripletLoss, Weighted,
+    BatchLoss, ClassificationLoss, ListLoss, Lists, Mined, PairLoss, ScoreLoss, TripletLoss,
+    Weighted,
 };
 pub use lists::*;
 pub use over::classes::OverClasses;

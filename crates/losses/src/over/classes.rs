@@ -8,7 +8,7 @@ use nearfar_core::{
 use nearfar_kernels::{l2_normalize, log_softmax};
 
 use crate::family::ClassificationLoss;
-use crate::over::mining::{Mining, remembers_mining};
+use crate::over::mining::{Mining, remembers_mining, weights};
 use crate::over::reduced;
 use crate::{Compares, Defaults, Family, Join, Reads};
 
@@ -88,30 +88,6 @@ impl<L: ClassificationLoss> OverClasses<L> {
         let tuples = self.mining.tuples(self.name, comparison, own, rng)?;
         let within = comparison.anchors.ids == comparison.references.ids;
         Ok(Some(weights(&tuples, comparison.anchors.len(), within)))
-    }
-}
-
-/// How often each of `n` rows is an anchor (or anything, `within` one set) over the largest such count; 1 for all where
-/// there is no tuple.
-fn weights(tuples: &Tuples, n: usize, within: bool) -> Vec<f64> {
-    let (anchors, others) = match tuples {
-        Tuples::Triplets(it) => ([it.anchors(), &[]], [it.positives(), it.negatives()]),
-        Tuples::Pairs(it) => (
-            [&it.positive.anchors[..], &it.negative.anchors[..]],
-            [&it.positive.references[..], &it.negative.references[..]],
-        ),
-    };
-    let mut counts = vec![0u32; n];
-    let others = others.into_iter().filter(|_| within);
-    for &row in anchors.into_iter().chain(others).flatten() {
-        counts[row as usize] += 1;
-    }
-    match counts.iter().max() {
-        None | Some(0) => vec![1.0; n],
-        Some(&largest) => counts
-            .into_iter()
-            .map(|count| f64::from(count) / f64::from(largest))
-            .collect(),
     }
 }
 

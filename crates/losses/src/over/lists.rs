@@ -1,19 +1,21 @@
 //! Losses of an anchor and all it is compared with.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Result, Tensor};
 use nearfar_core::{
-    Comparison, Error, Evaluated, Loss, Pairs, Reducer, Rng, Similarity, Terms, shape,
+    Comparison, Error, Evaluated, Loss, Pairs, Reducer, Relation, Rng, Similarity, Terms, shape,
 };
 
-use crate::family::{ListLoss, Weighted};
-use crate::over::mining::{Mining, remembers_mining};
+use crate::family::{ListLoss, Lists, Mined, Weighted};
+use crate::over::mining::{Mining, remembers_mining, weights};
 use crate::over::reduced;
-use crate::{Compares, Defaults, Family, Join, Reads};
+use crate::{Defaults, Family, Join, Reads};
 
 /// A loss of lists with the similarity that it is a function of. Its one part is `list`.
 ///
 /// Reads classes and listed pairs. A miner sees the similarities as the distances `−s`; pairs that it does not choose are
-/// left out of the lists.
+/// left out of the lists, or, where a loss needs whole lists, anchors weigh as much as they were chosen.
 #[derive(Debug)]
 pub struct OverLists<L> {
     /// What messages call it.
@@ -42,22 +44,29 @@ impl<L: ListLoss> OverLists<L> {
         }
     }
 
-    /// How often each positive and each negative pair is taken, `(n, m)` each.
+    /// How often each positive and each negative pair is taken, `(n, m)` each, and what each anchor weighs where a miner says so.
     fn masks(
         &self,
         comparison: &Comparison<'_>,
         similarity: &Tensor,
         rng: &mut Rng,
-    ) -> Result<(Tensor, Tensor)> {
+    ) -> Result<(Tensor, Tensor, Option<Vec<f64>>)> {
         let (dtype, device) = (similarity.dtype(), similarity.device());
+        let all = || comparison.masks(self.name, dtype, device);
         if self.mining.takes_all() {
-            return comparison.masks(self.name, dtype, device);
+            let (positive, negative) = all()?;
+            return Ok((positive, negative, None));
         }
-        let pairs = self
+        let tuples = self
             .mining
-            .tuples(self.name, comparison, || similarity.neg(), rng)?
-            .into_pairs();
+            .tuples(self.name, comparison, || similarity.neg(), rng)?;
         let (n, m) = similarity.dims2()?;
+        if self.loss.mined() == Mined::Weights {
+            let (positive, negative) = all()?;
+            let within = comparison.anchors.ids == comparison.references.ids;
+            return Ok((positive, negative, Some(weights(&tuples, n, within))));
+        }
+        let pairs = tuples.into_pairs();
         let count = |pairs: &Pairs| -> Result<Tensor> {
             let mut counts = vec![0f32; n * m];
             for (anchor, reference) in pairs.iter() {
@@ -65,7 +74,7 @@ impl<L: ListLoss> OverLists<L> {
             }
             Tensor::from_vec(counts, (n, m), device)?.to_dtype(dtype)
         };
-        Ok((count(&pairs.positive)?, count(&pairs.negative)?))
+        Ok((count(&pairs.positive)?, count(&pairs.negative)?, None))
     }
 }
 
@@ -82,13 +91,46 @@ impl<L: ListLoss> Loss for OverLists<L> {
         }
         let (anchors, references) = (&comparison.anchors.vectors, &comparison.references.vectors);
         let similarity = self.similarity.matrix(anchors, references)?;
-        let (positive, negative) = self.masks(comparison, &similarity, rng)?;
+        let (positive, negative, chosen) = self.masks(comparison, &similarity, rng)?;
         let pairs = (positive.sum_all()? + negative.sum_all()?)?;
         if pairs.to_dtype(DType::F64)?.to_scalar::<f64>()? == 0.0 {
             return none();
         }
-        let weighted = self.loss.lists(&similarity, &positive, &negative)?;
+        let mut weighted = self.loss.lists_of(&Lists {
+            similarity: &similarity,
+            positive: &positive,
+            negative: &negative,
+            own: &own_columns(comparison),
+            labels: match comparison.relation {
+                Relation::SameClass => &comparison.anchors.labels,
+                _ => &[],
+            },
+        })?;
+        if let Some(chosen) = chosen {
+            weighted.values = weighed(&weighted.values, chosen)?;
+        }
         Ok(vec![counted(self.name, &weighted, comparison)?])
+    }
+}
+
+/// The column of each anchor's own row among the references, where it is there.
+fn own_columns(comparison: &Comparison<'_>) -> Vec<Option<u32>> {
+    let references = comparison.references.ids.iter();
+    let columns: BTreeMap<u64, u32> = references
+        .zip(0..)
+        .map(|(&id, column)| (id, column))
+        .collect();
+    let anchors = comparison.anchors.ids.iter();
+    anchors.map(|id| columns.get(id).copied()).collect()
+}
+
+/// Values of anchors, `(n)` or `(n, m)`, times what each anchor weighs.
+fn weighed(values: &Tensor, weights: Vec<f64>) -> Result<Tensor> {
+    let weights =
+        Tensor::from_vec(weights, values.dim(0)?, values.device())?.to_dtype(values.dtype())?;
+    match values.rank() {
+        1 => values * weights,
+        _ => values.broadcast_mul(&weights.unsqueeze(1)?),
     }
 }
 
@@ -97,10 +139,18 @@ fn counted(name: &str, weighted: &Weighted, comparison: &Comparison<'_>) -> Resu
     let Weighted { values, weights } = weighted;
     shape::same(name, ("values", values), ("weights", weights))?;
     let columns = match values.dims() {
+        [] => {
+            let there = weights.to_dtype(DType::F64)?.to_scalar::<f64>()? != 0.0;
+            return if there {
+                Terms::of_batch("list", values, comparison)
+            } else {
+                Ok(Terms::none("list", comparison))
+            };
+        }
         [_] => 1,
         [_, columns] => *columns,
         other => Err(Error::Shape(format!(
-            "{name}: values have shape {other:?}; (n) or (n, m) is wanted"
+            "{name}: values have shape {other:?}; (n), (n, m) or () is wanted"
         )))?,
     };
     let counts = weights
@@ -145,7 +195,7 @@ pub(crate) fn reads(_: &impl ListLoss) -> Reads {
 
 pub(crate) fn defaults(loss: &impl ListLoss) -> Defaults {
     Defaults {
-        compares: Compares::Similarity(loss.similarity()),
+        compares: loss.compares(),
         reducer: loss.reducer(),
     }
 }
@@ -156,7 +206,7 @@ pub(crate) fn join<L: ListLoss + 'static>(
     mut join: Join,
 ) -> Result<Box<dyn Loss>> {
     join.refuse_scorer(name, "similarities of all rows of a batch")?;
-    let similarity = join.similarity(name, loss.similarity())?;
+    let similarity = join.similarity(name, loss.compares().name())?;
     Ok(Box::new(OverLists {
         name,
         reducer: join.reducer.take().unwrap_or_else(|| loss.reducer()),
@@ -171,6 +221,6 @@ pub(crate) fn estimate(_: &impl ListLoss, _: &Tensor) -> Result<Option<Tensor>> 
     Ok(None)
 }
 
-pub(crate) fn check(_: &impl ListLoss) -> std::result::Result<(), Error> {
-    Ok(())
+pub(crate) fn check(loss: &impl ListLoss) -> std::result::Result<(), Error> {
+    loss.check()
 }

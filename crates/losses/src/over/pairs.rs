@@ -10,7 +10,7 @@ use nearfar_core::{
 use crate::family::PairLoss;
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::{reduced, rows_of_pairs};
-use crate::{Compares, Defaults, Family, Join, Reads};
+use crate::{Defaults, Family, Join, Reads};
 
 /// A loss of pairs with the distance that it is a function of. Its parts are `positive` and `negative`.
 ///
@@ -123,7 +123,7 @@ pub(crate) fn reads(_: &impl PairLoss) -> Reads {
 
 pub(crate) fn defaults(loss: &impl PairLoss) -> Defaults {
     Defaults {
-        compares: Compares::Distance(loss.distance()),
+        compares: loss.compares(),
         reducer: loss.reducer(),
     }
 }
@@ -134,7 +134,7 @@ pub(crate) fn join<L: PairLoss + 'static>(
     mut join: Join,
 ) -> Result<Box<dyn Loss>> {
     join.refuse_scorer(name, "distances of pairs")?;
-    let distance = join.distance(name, loss.distance())?;
+    let distance = join.distance(name, loss.compares().name())?;
     Ok(Box::new(OverPairs {
         name,
         reducer: join.reducer.take().unwrap_or_else(|| loss.reducer()),
@@ -149,6 +149,6 @@ pub(crate) fn estimate(_: &impl PairLoss, _: &Tensor) -> Result<Option<Tensor>> 
     Ok(None)
 }
 
-pub(crate) fn check(_: &impl PairLoss) -> std::result::Result<(), Error> {
-    Ok(())
+pub(crate) fn check(loss: &impl PairLoss) -> std::result::Result<(), Error> {
+    loss.check()
 }
