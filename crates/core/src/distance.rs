@@ -78,8 +78,26 @@ pub enum Form {
         /// Whether rows are normalized first.
         unit_rows: bool,
     },
+    /// The negative of what it would be as the other kind: of a distance as a similarity, or of a similarity as a distance.
+    Negative {
+        /// Which function.
+        kind: Gram,
+        /// Whether rows are normalized first.
+        unit_rows: bool,
+    },
     /// Anything else.
     General,
+}
+
+impl Form {
+    /// That of the negative as the other kind.
+    fn negative(self) -> Self {
+        match self {
+            Self::Gram { kind, unit_rows } => Self::Negative { kind, unit_rows },
+            Self::Negative { kind, unit_rows } => Self::Gram { kind, unit_rows },
+            Self::General => Self::General,
+        }
+    }
 }
 
 /// The functions of inner products.
@@ -107,6 +125,10 @@ impl Similarity for NegativeDistance {
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         self.0.paired(x, y)?.neg()
     }
+
+    fn form(&self) -> Form {
+        self.0.form().negative()
+    }
 }
 
 /// A similarity as the distance `−s`, for formulas and miners that want distances. It may be below zero and claims no axiom.
@@ -130,5 +152,9 @@ impl Distance for NegativeSimilarity {
             symmetric: false,
             triangle: false,
         }
+    }
+
+    fn form(&self) -> Form {
+        self.0.form().negative()
     }
 }

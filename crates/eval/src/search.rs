@@ -48,7 +48,7 @@ impl<'a> Measure<'a> {
     pub fn of(distance: &'a dyn Distance) -> Self {
         match distance.form() {
             Form::Gram { kind, unit_rows } => Self::Gram { kind, unit_rows },
-            Form::General => Self::Distance(distance),
+            _ => Self::Distance(distance),
         }
     }
 

@@ -1,5 +1,5 @@
 //! What the distances that are sums over coordinates share: `Σ_k f(x_k − y_k)` for every row of `x` and every row of `y`,
-//! and the way back. (And inner products, for [`crate::pair_loss`].)
+//! and the way back.
 //!
 //! All of them are computed from the differences themselves and not from inner products. `‖x‖² + ‖y‖² − 2 x·y` would be
 //! one multiply-add a coordinate instead of a subtraction and a multiply-add, but loses half of the digits for rows that
@@ -32,17 +32,15 @@ const PULL_TASK: usize = 1 << 22;
 /// Rows of `y` that pull on all rows of a task before the next ones do.
 const CHUNK: usize = 64;
 
-/// What is added up: `(x − y)²`, `|x − y|` or `x y`.
+/// What is added up: `(x − y)²` or `|x − y|`.
 const SQUARE: u8 = 0;
 const ABSOLUTE: u8 = 1;
-const PRODUCT: u8 = 2;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Kind {
     Squared,
     Euclidean,
     Manhattan,
-    Dot,
 }
 
 impl Kind {
@@ -51,7 +49,6 @@ impl Kind {
             Self::Squared => "squared_euclidean",
             Self::Euclidean => "euclidean",
             Self::Manhattan => "manhattan",
-            Self::Dot => "dot",
         }
     }
 
@@ -59,7 +56,6 @@ impl Kind {
         match self {
             Self::Squared | Self::Euclidean => SQUARE,
             Self::Manhattan => ABSOLUTE,
-            Self::Dot => PRODUCT,
         }
     }
 }
@@ -151,7 +147,7 @@ pub(crate) fn weight<T: Element>(kind: Kind, distance: T, gradient: T) -> T {
         // Rows that coincide pull on nothing.
         Kind::Euclidean if distance == T::ZERO => T::ZERO,
         Kind::Euclidean => gradient / distance,
-        Kind::Manhattan | Kind::Dot => gradient,
+        Kind::Manhattan => gradient,
     }
 }
 
@@ -260,8 +256,7 @@ impl<T: Element> WithSimd for Forward<'_, T> {
                 let mut sums = [[T::ZERO; PANEL]; TILE];
                 match kind.term() {
                     SQUARE => tile::<S, T, SQUARE>(s, x, packed, d, &mut sums),
-                    ABSOLUTE => tile::<S, T, ABSOLUTE>(s, x, packed, d, &mut sums),
-                    _ => tile::<S, T, PRODUCT>(s, x, packed, d, &mut sums),
+                    _ => tile::<S, T, ABSOLUTE>(s, x, packed, d, &mut sums),
                 }
                 let (from, width) = (panel * PANEL, PANEL.min(m - panel * PANEL));
                 for (result, sums) in result.chunks_exact_mut(m).zip(&sums) {
@@ -346,13 +341,10 @@ fn strip<S: Simd, T: Element, const R: usize, const V: usize, const TERM: u8>(
             let x = T::splat(s, rows[r][k]);
             for v in 0..V {
                 let total = totals[r][v];
+                let difference = T::minus(s, x, y[v]);
                 totals[r][v] = match TERM {
-                    SQUARE => {
-                        let difference = T::minus(s, x, y[v]);
-                        T::mul_add(s, difference, difference, total)
-                    }
-                    ABSOLUTE => T::plus(s, total, T::absolute(s, T::minus(s, x, y[v]))),
-                    _ => T::mul_add(s, x, y[v], total),
+                    SQUARE => T::mul_add(s, difference, difference, total),
+                    _ => T::plus(s, total, T::absolute(s, difference)),
                 };
             }
         }
@@ -365,8 +357,8 @@ fn strip<S: Simd, T: Element, const R: usize, const V: usize, const TERM: u8>(
     }
 }
 
-/// `Σ_j w_ij (x_i − y_j)` for every row of `x`: for Manhattan distances with the sign in place of the difference, for
-/// inner products with `y_j`.
+/// `Σ_j w_ij (x_i − y_j)` for every row of `x`: for Manhattan distances with the sign in place of the
+/// difference.
 fn pull<T: Element>(kind: Kind, x: &[T], y: &[T], weights: &[T], d: usize) -> Vec<T> {
     let mut pulled = vec![T::ZERO; x.len()];
     if x.is_empty() || y.is_empty() {
@@ -488,10 +480,7 @@ impl<T: Element> WithSimd for Pull<'_, T> {
                     let (x, sums) = (&wide[rows.clone()], &mut sums[rows]);
                     match term {
                         SQUARE => strip_back::<S, T, SQUARE>(s, x, y, padded, from, partners, sums),
-                        ABSOLUTE => {
-                            strip_back::<S, T, ABSOLUTE>(s, x, y, padded, from, partners, sums)
-                        }
-                        _ => strip_back::<S, T, PRODUCT>(s, x, y, padded, from, partners, sums),
+                        _ => strip_back::<S, T, ABSOLUTE>(s, x, y, padded, from, partners, sums),
                     }
                 }
             }
@@ -545,13 +534,10 @@ fn gather<S: Simd, T: Element, const V: usize, const TERM: u8>(
             let weight = T::splat(s, pulls[r]);
             for v in 0..V {
                 let total = totals[r][v];
+                let difference = T::minus(s, rows[r][v], y[v]);
                 totals[r][v] = match TERM {
-                    SQUARE => T::mul_add(s, weight, T::minus(s, rows[r][v], y[v]), total),
-                    ABSOLUTE => {
-                        let sign = T::with_sign(s, weight, T::minus(s, rows[r][v], y[v]));
-                        T::plus(s, total, sign)
-                    }
-                    _ => T::mul_add(s, weight, y[v], total),
+                    SQUARE => T::mul_add(s, weight, difference, total),
+                    _ => T::plus(s, total, T::with_sign(s, weight, difference)),
                 };
             }
         }

@@ -48,7 +48,10 @@ pub use lstm::{Direction, lstm, lstm_parameters};
 pub use manhattan::manhattan;
 pub use max_pool2d::max_pool2d;
 pub use optim::{AdamStep, SgdStep, adam_step, amsgrad_step, global_norm, sgd_step};
-pub use pair_loss::{Count, Fold, PairLoss, Row, RowForm, RowFunctional, RowSum, Rows, pair_loss};
+pub use pair_loss::{
+    Base, Count, Fold, PairLoss, PairPart, Row, RowForm, RowFunctional, RowSum, Rows, ops as rows,
+    pair_loss,
+};
 pub use safe_sqrt::safe_sqrt;
 pub use sigmoid::sigmoid;
 pub use slices::{INSTRUCTION_SET_VARIABLE, instruction_set};

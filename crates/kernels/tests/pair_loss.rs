@@ -3,22 +3,22 @@
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 use nearfar_kernels::test_util::noise;
 use nearfar_kernels::{
-    Count, Fold, PairLoss, Row, RowForm, RowFunctional, RowSum, Rows, euclidean, hinge, pair_loss,
-    reference,
+    Base, Count, Fold, PairLoss, PairPart, Row, RowForm, RowFunctional, RowSum, Rows, euclidean,
+    hinge, pair_loss, reference,
 };
 
 /// `max(0, d(a, p) − d(a, n) + margin)` over all triplets of the row.
 struct Triplets(f32);
 
 impl RowFunctional for Triplets {
-    fn row(&self, row: Row<'_>) -> RowSum {
-        let distances = row.values.to_vec();
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        let values = row.values.to_vec();
         row.values.fill(0.0);
         let mut sum = RowSum::default();
-        for p in (0..distances.len()).filter(|&p| row.groups[p] == row.group && row.own != Some(p))
-        {
-            for n in (0..distances.len()).filter(|&n| row.groups[n] != row.group) {
-                let term = distances[p] - distances[n] + self.0;
+        let [before, after] = row.negatives;
+        for p in row.positives {
+            for n in before.clone().chain(after.clone()) {
+                let term = values[p] - values[n] + self.0;
                 sum.terms += 1;
                 if term > 0.0 {
                     sum.value += f64::from(term);
@@ -28,20 +28,21 @@ impl RowFunctional for Triplets {
                 }
             }
         }
-        sum
+        [sum, RowSum::default()]
     }
 }
 
-/// The square of every value but the own, weighted by its column: every gradient differs.
-struct Squares;
+/// The square of every value, weighted by its group: gradients differ. In one part or in two.
+struct Squares(bool);
 
 impl RowFunctional for Squares {
-    fn row(&self, row: Row<'_>) -> RowSum {
-        let mut sum = RowSum::default();
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        let mut sums = [RowSum::default(); 2];
         for (column, value) in row.values.iter_mut().enumerate() {
-            if row.own != Some(column) {
-                let factor = 0.1 + column as f32 * 0.01;
-                sum += RowSum {
+            let positive = row.positives.contains(&column);
+            if positive || row.negatives.iter().any(|range| range.contains(&column)) {
+                let factor = 0.1 + row.groups[column] as f32 * 0.01;
+                sums[usize::from(self.0 && !positive)] += RowSum {
                     value: f64::from(factor * *value * *value),
                     terms: 1,
                     active: 1,
@@ -49,7 +50,11 @@ impl RowFunctional for Squares {
                 *value *= 2.0 * factor;
             }
         }
-        sum
+        sums
+    }
+
+    fn apart(&self) -> bool {
+        self.0
     }
 }
 
@@ -60,8 +65,9 @@ fn groups(n: usize) -> Vec<u32> {
 /// Value, and the gradients of both tensors.
 type Found = (Option<f64>, usize, usize, Vec<Vec<f64>>);
 
-fn found(loss: PairLoss, vars: &[&Var]) -> Result<Found> {
-    let Some(value) = loss.value else {
+fn found(loss: PairLoss, part: usize, vars: &[&Var]) -> Result<Found> {
+    let loss = &loss.parts[part];
+    let Some(value) = &loss.value else {
         return Ok((None, loss.terms, loss.active, Vec::new()));
     };
     let gradients = value.backward()?;
@@ -118,8 +124,23 @@ fn blocks_of_rows_and_the_matrix_agree() -> Result<()> {
         );
         let (anchor_groups, reference_groups) = (groups(n), groups(m));
         let own: Vec<Option<usize>> = (0..n).map(|i| (i % 3 == 0 && i < m).then_some(i)).collect();
+        let forms = [
+            Base::Euclidean.into(),
+            Base::Squared.into(),
+            Base::Dot.into(),
+            RowForm {
+                base: Base::Dot,
+                scale: -1.0,
+                shift: 1.0,
+            },
+            RowForm {
+                base: Base::Euclidean,
+                scale: -0.5,
+                shift: 0.0,
+            },
+        ];
         let weights: Vec<f32> = (0..n).map(|i| 0.5 + (i % 4) as f32).collect();
-        for form in [RowForm::Euclidean, RowForm::Squared, RowForm::Dot] {
+        for form in forms {
             for divide_by in [
                 Count::One,
                 Count::Terms,
@@ -128,7 +149,8 @@ fn blocks_of_rows_and_the_matrix_agree() -> Result<()> {
                 Count::Given(0.0),
             ] {
                 for weights in [None, Some(&weights[..])] {
-                    let run = |fast: bool, functional: &dyn RowFunctional| -> Result<Found> {
+                    let run = |fast: bool, apart: bool, part: usize| -> Result<Found> {
+                        let functional = &Squares(apart);
                         let (x, y) = (Var::from_tensor(&x)?, Var::from_tensor(&y)?);
                         let rows = Rows {
                             anchors: &x,
@@ -144,11 +166,14 @@ fn blocks_of_rows_and_the_matrix_agree() -> Result<()> {
                         };
                         found(
                             version(form, &rows, functional, &Fold { weights, divide_by })?,
+                            part,
                             &[&x, &y],
                         )
                     };
                     let what = format!("{n} by {m} of {d}, {form:?}, {divide_by:?}");
-                    assert_near(&run(true, &Squares)?, &run(false, &Squares)?, &what);
+                    for (apart, part) in [(false, 0), (true, 0), (true, 1)] {
+                        assert_near(&run(true, apart, part)?, &run(false, apart, part)?, &what);
+                    }
                 }
             }
         }
@@ -177,12 +202,12 @@ fn all_triplets_of_a_batch_agree_with_their_list() -> Result<()> {
         .iter()
         .filter(|term| **term > 0.0)
         .count();
-    let list = PairLoss {
+    let list = PairPart {
         value: Some((terms.sum_all()? / active as f64)?),
         terms: terms.dim(0)?,
         active,
     };
-    let list = found(list, &[&x])?;
+    let list = found(PairLoss { parts: vec![list] }, 0, &[&x])?;
 
     let x = Var::from_tensor(&x.to_dtype(DType::F32)?)?;
     let rows = Rows {
@@ -197,7 +222,8 @@ fn all_triplets_of_a_batch_agree_with_their_list() -> Result<()> {
         divide_by: Count::Active,
     };
     let engine = found(
-        pair_loss(RowForm::Euclidean, &rows, &Triplets(margin), &fold)?,
+        pair_loss(Base::Euclidean.into(), &rows, &Triplets(margin), &fold)?,
+        0,
         &[&x],
     )?;
     assert_near(&engine, &list, "triplets");
@@ -221,7 +247,8 @@ fn rows_that_coincide_and_batches_without_terms_are_harmless() -> Result<()> {
             divide_by: Count::Active,
         };
         found(
-            pair_loss(RowForm::Euclidean, &rows, &Triplets(0.5), &fold)?,
+            pair_loss(Base::Euclidean.into(), &rows, &Triplets(0.5), &fold)?,
+            0,
             &[&x],
         )
     };
@@ -256,7 +283,8 @@ fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
                 divide_by: Count::Active,
             };
             found(
-                pair_loss(RowForm::Euclidean, &rows, &Triplets(0.2), &fold)?,
+                pair_loss(Base::Euclidean.into(), &rows, &Triplets(0.2), &fold)?,
+                0,
                 &[&x],
             )
         })
@@ -264,5 +292,55 @@ fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
     let one = on(1)?;
     assert_eq!(one, on(2)?);
     assert_eq!(one, on(5)?);
+    Ok(())
+}
+
+/// Rows that are nearly one lose their digits in inner products.
+#[test]
+fn rows_that_are_near_one_another_keep_their_digits() -> Result<()> {
+    let (n, d) = (70, 32);
+    let center = noise((1, d), 5)?;
+    let x = center.broadcast_add(&(noise((n, d), 6)? * 1e-3)?)?;
+    let (groups, own) = (groups(n), (0..n).map(Some).collect::<Vec<_>>());
+    let run = |dtype: DType| -> Result<Found> {
+        let x = Var::from_tensor(&x.to_dtype(DType::F32)?.to_dtype(dtype)?)?;
+        let rows = Rows {
+            anchors: &x,
+            references: &x,
+            anchor_groups: &groups,
+            reference_groups: &groups,
+            own: &own,
+        };
+        let fold = Fold {
+            weights: None,
+            divide_by: Count::Terms,
+        };
+        let loss = pair_loss(Base::Euclidean.into(), &rows, &Squares(false), &fold)?;
+        found(loss, 0, &[&x])
+    };
+    assert_near(&run(DType::F32)?, &run(DType::F64)?, "near rows");
+    Ok(())
+}
+
+#[test]
+fn rows_whose_squares_overflow_are_left_to_the_plain_way() -> Result<()> {
+    let x = Var::from_tensor(&(noise((5, 3), 7)?.to_dtype(DType::F32)? * 1e18)?)?;
+    let groups = groups(5);
+    let rows = Rows {
+        anchors: &x,
+        references: &x,
+        anchor_groups: &groups,
+        reference_groups: &groups,
+        own: &[Some(0), Some(1), Some(2), Some(3), Some(4)],
+    };
+    let fold = Fold {
+        weights: None,
+        divide_by: Count::Terms,
+    };
+    for form in [Base::Euclidean, Base::Dot] {
+        let loss = pair_loss(form.into(), &rows, &Triplets(0.1), &fold)?;
+        let (_, _, _, gradients) = found(loss, 0, &[&x])?;
+        assert!(gradients.iter().flatten().all(|x| x.is_finite()));
+    }
     Ok(())
 }

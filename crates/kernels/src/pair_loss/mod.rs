@@ -6,34 +6,64 @@
 //! | any other device or type | `reference.rs`: the whole matrix in candle operations, the rows on the host |
 
 mod cpu;
+pub mod ops;
 mod reference;
+
+use std::ops::Range;
 
 use candle_core::{DType, Result, Tensor, bail};
 
 pub use reference::reference;
 
-use crate::differences::{self, Kind};
+use crate::differences;
 
 /// A loss as one anchor sees it.
 ///
 /// It must be a function of its row: rows are visited in any order, and on several threads at once.
 pub trait RowFunctional: Send + Sync {
     /// Replaces the row's values by the gradient of its terms' sum with respect to them, 0 where a term does not depend
-    /// on one.
-    fn row(&self, row: Row<'_>) -> RowSum;
+    /// on one. What is neither a positive nor a negative may be left as it is.
+    ///
+    /// Gives the terms; where positives and negatives are [apart](Self::apart), theirs each, and else all in the first.
+    fn row(&self, row: Row<'_>) -> [RowSum; 2];
+
+    /// Whether positives and negatives are two parts of the loss, each with its own terms, which depend on nothing of the
+    /// other.
+    fn apart(&self) -> bool {
+        false
+    }
 }
 
-/// What one anchor is compared with.
+/// What one anchor is compared with. References are sorted by their groups.
 #[derive(Debug)]
 pub struct Row<'a> {
-    /// Its distance to every reference, or its inner product with every reference.
+    /// Its value with every reference: a distance or an inner product.
     pub values: &'a mut [f32],
-    /// An opaque number for each reference. One of the anchor's own `group` is a positive.
+    /// The references of the anchor's own group, but for the anchor itself.
+    pub positives: Range<usize>,
+    /// All references of other groups: those before and those after.
+    pub negatives: [Range<usize>; 2],
+    /// An opaque number for each reference.
     pub groups: &'a [u32],
-    /// The anchor's group.
+    /// The anchor's.
     pub group: u32,
-    /// The column of the anchor itself, which is neither a positive nor a negative. Its gradient does not count.
-    pub own: Option<usize>,
+    /// Which of the anchors it is, as they were given.
+    pub anchor: usize,
+}
+
+impl Row<'_> {
+    /// How many negatives there are.
+    pub fn negatives_len(&self) -> usize {
+        self.negatives[0].len() + self.negatives[1].len()
+    }
+
+    /// The values of positives, and of the negatives before and after them.
+    pub fn split(&mut self) -> (&mut [f32], [&mut [f32]; 2]) {
+        let (before, rest) = self.values.split_at_mut(self.negatives[0].end);
+        let (own, after) = rest.split_at_mut(self.positives.end - self.negatives[0].end);
+        let skipped = self.positives.start - self.negatives[0].end;
+        (&mut own[skipped..], [before, after])
+    }
 }
 
 /// The terms of one row.
@@ -47,15 +77,36 @@ pub struct RowSum {
     pub active: usize,
 }
 
-/// What a row is made of.
+/// What a row is made of: `scale · base + shift`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowForm {
+    /// Of what.
+    pub base: Base,
+    /// Times what.
+    pub scale: f32,
+    /// Plus what.
+    pub shift: f32,
+}
+
+/// What is computed of two rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowForm {
-    /// Euclidean distances, with gradient 0 between rows that coincide.
+pub enum Base {
+    /// Their Euclidean distance, with gradient 0 between rows that coincide.
     Euclidean,
-    /// Squared Euclidean distances.
+    /// Their squared Euclidean distance.
     Squared,
-    /// Inner products; of rows of length one, the cosines.
+    /// Their inner product; of rows of length one, the cosine.
     Dot,
+}
+
+impl From<Base> for RowForm {
+    fn from(base: Base) -> Self {
+        Self {
+            base,
+            scale: 1.0,
+            shift: 0.0,
+        }
+    }
 }
 
 /// Anchors and references, with what makes them belong together.
@@ -69,7 +120,7 @@ pub struct Rows<'a> {
     pub anchor_groups: &'a [u32],
     /// Group of each reference.
     pub reference_groups: &'a [u32],
-    /// The column of each anchor among the references, for those that are there; empty if none is.
+    /// The place of each anchor among the references, for those that are there, in its own group; empty if none is.
     pub own: &'a [Option<usize>],
 }
 
@@ -98,12 +149,27 @@ pub enum Count {
 /// The value of a loss over all rows.
 #[derive(Clone, Debug)]
 pub struct PairLoss {
+    /// One part, or two where positives and negatives are apart.
+    pub parts: Vec<PairPart>,
+}
+
+/// A part of a loss over all rows.
+#[derive(Clone, Debug)]
+pub struct PairPart {
     /// A differentiable scalar; none where there is no term, or nothing to divide by.
     pub value: Option<Tensor>,
-    /// How many terms there were, and how many were above zero.
+    /// How many terms there were.
     pub terms: usize,
-    /// Terms above zero.
+    /// How many of them were above zero.
     pub active: usize,
+}
+
+fn part(value: Option<Tensor>, sum: RowSum) -> PairPart {
+    PairPart {
+        value,
+        terms: sum.terms,
+        active: sum.active,
+    }
 }
 
 /// The value and gradient of a loss that knows what to do with one row, in one pass over all rows.
@@ -114,16 +180,16 @@ pub struct PairLoss {
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
-/// use nearfar_kernels::{Count, Fold, Row, RowForm, RowFunctional, RowSum, Rows, pair_loss};
+/// use nearfar_kernels::{Base, Count, Fold, Row, RowFunctional, RowSum, Rows, pair_loss};
 ///
 /// /// The distances to all positives.
 /// struct Pull;
 ///
 /// impl RowFunctional for Pull {
-///     fn row(&self, row: Row<'_>) -> RowSum {
+///     fn row(&self, row: Row<'_>) -> [RowSum; 2] {
 ///         let mut sum = RowSum::default();
 ///         for (column, value) in row.values.iter_mut().enumerate() {
-///             let positive = row.groups[column] == row.group && row.own != Some(column);
+///             let positive = row.positives.contains(&column);
 ///             if positive {
 ///                 sum.value += f64::from(*value);
 ///                 sum.terms += 1;
@@ -131,7 +197,7 @@ pub struct PairLoss {
 ///             }
 ///             *value = if positive { 1.0 } else { 0.0 };
 ///         }
-///         sum
+///         [sum, RowSum::default()]
 ///     }
 /// }
 ///
@@ -139,7 +205,7 @@ pub struct PairLoss {
 /// let (groups, own) = ([7, 7, 8], [Some(0), Some(1), Some(2)]);
 /// let rows = Rows { anchors: &x, references: &x, anchor_groups: &groups, reference_groups: &groups, own: &own };
 /// let fold = Fold { weights: None, divide_by: Count::Terms };
-/// let loss = pair_loss(RowForm::Euclidean, &rows, &Pull, &fold)?;
+/// let loss = pair_loss(Base::Euclidean.into(), &rows, &Pull, &fold)?.parts.remove(0);
 /// assert_eq!(loss.terms, 2); // (0, 1) and (1, 0)
 /// assert_eq!(loss.value.expect("there are positives").to_scalar::<f32>()?, 5.0);
 /// # Ok::<(), candle_core::Error>(())
@@ -155,11 +221,13 @@ pub fn pair_loss(
     fold: &Fold<'_>,
 ) -> Result<PairLoss> {
     check(rows, fold)?;
-    if rows.anchors.device().is_cpu() && rows.anchors.dtype() == DType::F32 {
-        cpu::pair_loss(form, rows, functional, fold)
-    } else {
-        reference(form, rows, functional, fold)
+    if rows.anchors.device().is_cpu()
+        && rows.anchors.dtype() == DType::F32
+        && let Some(loss) = cpu::pair_loss(form, rows, functional, fold)?
+    {
+        return Ok(loss);
     }
+    reference(form, rows, functional, fold)
 }
 
 fn check(rows: &Rows<'_>, fold: &Fold<'_>) -> Result<()> {
@@ -178,8 +246,14 @@ fn check(rows: &Rows<'_>, fold: &Fold<'_>) -> Result<()> {
             rows.own.len()
         );
     }
-    if let Some(own) = rows.own.iter().flatten().find(|own| **own >= m) {
-        bail!("pair_loss: `own` names column {own} of {m}");
+    for (anchor, own) in rows.own.iter().enumerate() {
+        let Some(own) = *own else { continue };
+        if own >= m {
+            bail!("pair_loss: `own` names row {own} of {m} references");
+        }
+        if rows.reference_groups[own] != rows.anchor_groups[anchor] {
+            bail!("pair_loss: anchor {anchor} and reference {own} are one row with two groups");
+        }
     }
     if let Some(weights) = fold.weights.filter(|weights| weights.len() != n) {
         bail!(
@@ -190,42 +264,52 @@ fn check(rows: &Rows<'_>, fold: &Fold<'_>) -> Result<()> {
     Ok(())
 }
 
-impl RowForm {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Euclidean => Kind::Euclidean,
-            Self::Squared => Kind::Squared,
-            Self::Dot => Kind::Dot,
-        }
-    }
-}
-
 impl Rows<'_> {
-    /// Calls the functional for one anchor, with its weight, and makes its own column's gradient zero.
+    /// The column of each anchor among references that were put in an order.
+    fn own_in(&self, order: &[u32]) -> Vec<Option<usize>> {
+        let mut columns = vec![0; order.len()];
+        for (column, &row) in order.iter().enumerate() {
+            columns[row as usize] = column;
+        }
+        let own = self.own.iter();
+        own.map(|own| own.map(|own| columns[own])).collect()
+    }
+
+    /// Calls the functional for one anchor with its values in the order of groups, `run` those of its own, and gives its
+    /// weight to what comes back. Its own column's gradient is 0.
     fn visit(
         &self,
         functional: &dyn RowFunctional,
         fold: &Fold<'_>,
-        anchor: usize,
+        (anchor, group, own): (usize, u32, Option<usize>),
+        run: Range<usize>,
+        groups: &[u32],
         values: &mut [f32],
-    ) -> RowSum {
-        let own = self.own.get(anchor).copied().flatten();
+    ) -> [RowSum; 2] {
+        if let Some(own) = own {
+            values.swap(run.start, own);
+        }
+        let first = run.start + usize::from(own.is_some());
         let row = Row {
+            positives: first..run.end,
+            negatives: [0..run.start, run.end..values.len()],
             values,
-            groups: self.reference_groups,
-            group: self.anchor_groups[anchor],
-            own,
+            groups,
+            group,
+            anchor,
         };
-        let mut sum = functional.row(row);
+        let mut sums = functional.row(row);
+        if let Some(own) = own {
+            values[run.start] = 0.0;
+            values.swap(run.start, own);
+        }
         if let Some(weights) = fold.weights {
             let weight = weights[anchor];
-            sum.value *= f64::from(weight);
+            sums.iter_mut()
+                .for_each(|sum| sum.value *= f64::from(weight));
             values.iter_mut().for_each(|gradient| *gradient *= weight);
         }
-        if let Some(own) = own {
-            values[own] = 0.0;
-        }
-        sum
+        sums
     }
 }
 

@@ -9,6 +9,7 @@
 //! - Large buffers are leased from a pool ([`lease`]): fresh memory costs more than the sums written to it.
 
 pub(crate) mod conv;
+mod exp;
 pub(crate) mod gemm;
 pub(crate) mod norm_act_pool;
 pub(crate) mod optim;
@@ -16,6 +17,7 @@ pub(crate) mod rnn;
 mod simd;
 mod workspace;
 
+pub(crate) use self::exp::exp;
 pub use self::simd::{INSTRUCTION_SET_VARIABLE, instruction_set};
 pub(crate) use self::simd::{dispatch, fma, has_fma, multiply_add};
 pub(crate) use self::workspace::{Lease, lease, lease_bytes};
