@@ -8,6 +8,7 @@ use std::fmt::Debug;
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Error, Loss, Reducer};
+use nearfar_kernels::RowFunctional;
 
 use crate::{Compares, Join, Reads};
 
@@ -45,6 +46,11 @@ pub trait PairLoss: Debug + Send + Sync {
     fn check(&self) -> std::result::Result<(), Error> {
         Ok(())
     }
+    /// The same as one anchor sees it, in f32, positives and negatives [apart](RowFunctional::apart); values are distances. None
+    /// where there is only the plain way.
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        None
+    }
 }
 
 /// A loss of triplets, as a function of their two distances.
@@ -65,6 +71,10 @@ pub trait TripletLoss: Debug + Send + Sync {
     /// The name of the distance it takes where nobody names one.
     fn distance(&self) -> &'static str {
         "euclidean"
+    }
+    /// The same over all triplets as one anchor sees it, in f32; values are distances. None where there is only the plain way.
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        None
     }
 }
 
@@ -105,6 +115,11 @@ pub trait ListLoss: Debug + Send + Sync {
     /// [`Error::Settings`] with those that do not.
     fn check(&self) -> std::result::Result<(), Error> {
         Ok(())
+    }
+    /// The same as one anchor sees it, in f32, its own list only; values are similarities. It is asked where the batch has
+    /// positive and negative pairs. None where there is only the plain way.
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        None
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Finite, Positive};
-use nearfar_kernels::{masked_log_sum_exp, softplus};
+use nearfar_kernels::{Row, RowFunctional, RowSum, masked_log_sum_exp, rows, softplus};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Weighted};
@@ -64,6 +64,51 @@ impl ListLoss for MultiSimilarity {
         let values = ((softplus(&pull)? / alpha)? + (softplus(&push)? / beta)?)?; // (n)
         let weights = values.ones_like()?;
         Ok(Weighted { values, weights })
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        Some(Box::new(OfAnchor {
+            alpha: self.alpha.get() as f32,
+            beta: self.beta.get() as f32,
+            base: self.base.get() as f32,
+        }))
+    }
+}
+
+struct OfAnchor {
+    alpha: f32,
+    beta: f32,
+    base: f32,
+}
+
+/// `log(1 + Σ exp(by (s − base))) / |by|` of the values, which become its slopes.
+fn side(slices: &mut [&mut [f32]], by: f32, base: f32) -> f64 {
+    let sum = rows::log_sum_exp(slices, by);
+    if sum == f32::NEG_INFINITY {
+        return 0.0;
+    }
+    let z = sum - by * base;
+    let slope = by.signum() / (1.0 + (-z).exp());
+    slices
+        .iter_mut()
+        .for_each(|slice| rows::multiply(slice, slope));
+    f64::from((z.max(0.0) + (-z.abs()).exp().ln_1p()) / by.abs())
+}
+
+impl RowFunctional for OfAnchor {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, [before, after]) = row.split();
+        let value = side(&mut [positives], -self.alpha, self.base)
+            + side(&mut [before, after], self.beta, self.base);
+        let active = usize::from(value > 0.0);
+        [
+            RowSum {
+                value,
+                terms: 1,
+                active,
+            },
+            RowSum::default(),
+        ]
     }
 }
 

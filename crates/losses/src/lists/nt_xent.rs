@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
-use nearfar_kernels::{masked_log_sum_exp, softplus};
+use nearfar_kernels::{Row, RowFunctional, RowSum, masked_log_sum_exp, rows, softplus};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Weighted};
@@ -60,6 +60,50 @@ impl ListLoss for NTXent {
         let any = negative.sum_all()?.ne(0f64)?.to_dtype(positive.dtype())?;
         let weights = positive.broadcast_mul(&any)?;
         Ok(Weighted { values, weights })
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let by = (1.0 / self.temperature.get()) as f32;
+        Some(Box::new(OfAnchor { by }))
+    }
+}
+
+struct OfAnchor {
+    /// One over the temperature.
+    by: f32,
+}
+
+impl RowFunctional for OfAnchor {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, [before, after]) = row.split();
+        let mut sum = RowSum {
+            terms: positives.len(),
+            ..RowSum::default()
+        };
+        if positives.is_empty() {
+            before.fill(0.0);
+            after.fill(0.0);
+            return [sum, RowSum::default()];
+        }
+        let negatives = rows::log_sum_exp(&mut [&mut *before, &mut *after], self.by);
+        // Each positive is a softplus, and all share the softmax of the negatives.
+        let mut pushed = 0.0;
+        for value in positives {
+            let z = negatives - self.by * *value;
+            let slope = if z == f32::NEG_INFINITY {
+                0.0
+            } else {
+                1.0 / (1.0 + (-z).exp())
+            };
+            let cost = z.max(0.0) + (-z.abs()).exp().ln_1p();
+            sum.value += f64::from(cost);
+            sum.active += usize::from(cost > 0.0);
+            *value = -slope * self.by;
+            pushed += slope * self.by;
+        }
+        rows::multiply(before, pushed);
+        rows::multiply(after, pushed);
+        [sum, RowSum::default()]
     }
 }
 

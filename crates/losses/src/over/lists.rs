@@ -10,6 +10,7 @@ use nearfar_core::{
 use crate::family::{ListLoss, Lists, Mined, Weighted};
 use crate::over::mining::{Mining, remembers_mining, weights};
 use crate::over::reduced;
+use crate::over::rows::{Way, Where, evaluate};
 use crate::{Defaults, Family, Join, Reads};
 
 /// A loss of lists with the similarity that it is a function of. Its one part is `list`.
@@ -80,6 +81,16 @@ impl<L: ListLoss> OverLists<L> {
 
 impl<L: ListLoss> Loss for OverLists<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        if self.mining.takes_all()
+            && let Some(functional) = self.loss.by_row()
+        {
+            let (names, way) = (["list"], Way::of_similarity(self.similarity.form()));
+            let (reducer, on) = (&self.reducer, Where::Cpu);
+            let found = evaluate(&names, way, &*functional, comparison, reducer, on, true)?;
+            if let Some(evaluated) = found {
+                return Ok(evaluated);
+            }
+        }
         reduced(&self.terms(comparison, rng)?, &self.reducer)
     }
 

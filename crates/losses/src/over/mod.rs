@@ -5,6 +5,7 @@ pub(crate) mod classes;
 pub(crate) mod lists;
 pub(crate) mod mining;
 pub(crate) mod pairs;
+mod rows;
 pub(crate) mod scores;
 pub(crate) mod triplets;
 

@@ -9,6 +9,7 @@ use nearfar_core::{
 
 use crate::family::PairLoss;
 use crate::over::mining::{Mining, remembers_mining};
+use crate::over::rows::{Way, Where, evaluate};
 use crate::over::{reduced, rows_of_pairs};
 use crate::{Defaults, Family, Join, Reads};
 
@@ -82,6 +83,19 @@ impl<L: PairLoss> OverPairs<L> {
 
 impl<L: PairLoss> Loss for OverPairs<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        if self.mining.takes_all()
+            && let Some(functional) = self.loss.by_row()
+        {
+            let (names, way) = (
+                ["positive", "negative"],
+                Way::of_distance(self.distance.form()),
+            );
+            let (reducer, on) = (&self.reducer, Where::Cpu);
+            let found = evaluate(&names, way, &*functional, comparison, reducer, on, false)?;
+            if let Some(evaluated) = found {
+                return Ok(evaluated);
+            }
+        }
         reduced(&self.terms(comparison, rng)?, &self.reducer)
     }
 

@@ -8,6 +8,7 @@ use nearfar_core::{
 use crate::family::TripletLoss;
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::reduced;
+use crate::over::rows::{Way, Where, evaluate};
 use crate::{Compares, Defaults, Family, Join, Reads};
 
 /// A loss of triplets with the distance that it is a function of. Its one part is `triplet`.
@@ -63,6 +64,16 @@ impl<L: TripletLoss> OverTriplets<L> {
 
 impl<L: TripletLoss> Loss for OverTriplets<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        if self.mining.takes_all()
+            && let Some(functional) = self.loss.by_row()
+        {
+            let (names, way) = (["triplet"], Way::of_distance(self.distance.form()));
+            let (reducer, on) = (&self.reducer, Where::Anywhere);
+            let found = evaluate(&names, way, &*functional, comparison, reducer, on, false)?;
+            if let Some(evaluated) = found {
+                return Ok(evaluated);
+            }
+        }
         reduced(&self.terms(comparison, rng)?, &self.reducer)
     }
 

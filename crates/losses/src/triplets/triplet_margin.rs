@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Error, NonNegative, Reducer, shape};
-use nearfar_kernels::{hinge, softplus};
+use nearfar_kernels::{Row, RowFunctional, RowSum, hinge, rows, softplus};
 use serde::{Deserialize, Serialize};
 
 use crate::family::TripletLoss;
@@ -120,6 +120,38 @@ impl TripletLoss for TripletMargin {
 
     fn reducer(&self) -> Reducer {
         Reducer::AvgNonzero {}
+    }
+
+    /// A hinge needs but the number of terms that each distance is active in; a swap and a softplus need every term.
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let margin = self.margin.get() as f32;
+        let power = self.power;
+        (!self.swap && !self.smooth).then(|| Box::new(AllTriplets { margin, power }) as Box<_>)
+    }
+}
+
+/// All triplets of one anchor.
+struct AllTriplets {
+    margin: f32,
+    power: Power,
+}
+
+impl RowFunctional for AllTriplets {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let kept = match self.power {
+            Power::One => Vec::new(),
+            Power::Two => {
+                let kept = row.values.to_vec();
+                row.values.iter_mut().for_each(|x| *x *= *x);
+                kept
+            }
+        };
+        let (positives, negatives) = row.split();
+        let sum = rows::hinge_counts(positives, negatives, self.margin);
+        for (gradient, distance) in row.values.iter_mut().zip(kept) {
+            *gradient *= 2.0 * distance;
+        }
+        [sum, RowSum::default()]
     }
 }
 

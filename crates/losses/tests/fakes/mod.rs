@@ -3,8 +3,8 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use nearfar_core::{
-    Axioms, Candidates, Comparison, Distance, Embeddings, Loss, Miner, Pairs, Purpose, Relation,
-    Rng, Seed, Similarity, Stateful, Tuples,
+    Axioms, Candidates, Comparison, Distance, Embeddings, Form, Gram, Loss, Miner, Pairs, Purpose,
+    Relation, Rng, Seed, Similarity, Stateful, Tuples,
 };
 use nearfar_kernels::{absolute, euclidean, l2_normalize, manhattan, safe_sqrt, squared_euclidean};
 use nearfar_losses::{Compares, Join, LossConfig, Reads};
@@ -64,6 +64,16 @@ impl Distance for Fake {
     fn axioms(&self) -> Axioms {
         Axioms::METRIC
     }
+
+    fn form(&self) -> Form {
+        let unit_rows = self.unit;
+        let gram = |kind| Form::Gram { kind, unit_rows };
+        match self.kind {
+            Kind::Euclidean => gram(Gram::Euclidean),
+            Kind::Squared => gram(Gram::Squared),
+            Kind::Manhattan => Form::General,
+        }
+    }
 }
 
 /// Cosines.
@@ -77,6 +87,11 @@ impl Similarity for Cosine {
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         (l2_normalize(x)? * l2_normalize(y)?)?.sum(D::Minus1)
+    }
+
+    fn form(&self) -> Form {
+        let (kind, unit_rows) = (Gram::Cosine, true);
+        Form::Gram { kind, unit_rows }
     }
 }
 
