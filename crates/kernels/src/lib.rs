@@ -24,6 +24,7 @@ mod differences;
 mod euclidean;
 mod manhattan;
 mod pair_loss;
+mod row_pairs;
 mod squared_euclidean;
 
 // Images.
@@ -52,6 +53,7 @@ pub use pair_loss::{
     Base, Count, Fold, PairLoss, PairPart, Row, RowForm, RowFunctional, RowSum, Rows, ops as rows,
     pair_loss,
 };
+pub use row_pairs::{RowOf, RowPair, paired_rows, row_pairs};
 pub use safe_sqrt::safe_sqrt;
 pub use sigmoid::sigmoid;
 pub use slices::{INSTRUCTION_SET_VARIABLE, instruction_set};
