@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use nearfar_core::{Axioms, Distance, Error, shape};
 
+use crate::square_matrix::{finite, square};
 use crate::{Euclidean, eigen};
 
 /// `√((x − y)ᵀ M (x − y)) = ‖W x − W y‖` with `M = Wᵀ W`
@@ -44,7 +45,7 @@ impl Mahalanobis {
                 map.len()
             )));
         }
-        finite("map", map, dim)?;
+        finite("mahalanobis", "map", map, dim)?;
         let mut distance = Self {
             map: map.to_vec(),
             dim,
@@ -60,14 +61,8 @@ impl Mahalanobis {
     /// # Errors
     /// [`Error::Settings`] when it is not square, finite, symmetric and positive semidefinite, to rounding.
     pub fn from_matrix(dim: usize, matrix: &[f64]) -> std::result::Result<Self, Error> {
-        if dim == 0 || matrix.len() != dim * dim {
-            return Err(Error::Settings(format!(
-                "mahalanobis: `matrix` has {} numbers; a square one of {dim} columns has {}",
-                matrix.len(),
-                dim * dim
-            )));
-        }
-        finite("matrix", matrix, dim)?;
+        square("mahalanobis", "matrix", matrix, dim)?;
+        finite("mahalanobis", "matrix", matrix, dim)?;
         let largest = matrix.iter().map(|x| x.abs()).fold(0.0, f64::max);
         for i in 0..dim {
             for j in 0..i {
@@ -146,18 +141,6 @@ impl Mahalanobis {
 /// What counts as zero beside eigenvalues or entries of this size.
 fn negligible(largest: f64, dim: usize) -> f64 {
     largest * dim as f64 * f64::EPSILON
-}
-
-fn finite(name: &str, numbers: &[f64], dim: usize) -> std::result::Result<(), Error> {
-    match numbers.iter().position(|x| !x.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(Error::Settings(format!(
-            "mahalanobis: `{name}` has {} in row {}, column {}; all must be finite numbers",
-            numbers[at],
-            at / dim,
-            at % dim
-        ))),
-    }
 }
 
 impl Distance for Mahalanobis {

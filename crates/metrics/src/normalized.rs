@@ -4,6 +4,8 @@ use candle_core::{D, Result, Tensor};
 use nearfar_core::{Axioms, Distance, Form, Similarity};
 use nearfar_kernels::{TINY_NORM, absolute, l2_normalize};
 
+use crate::{Chebyshev, Euclidean, Exponent, Minkowski};
+
 /// A distance or similarity of the rows divided by their length.
 ///
 /// A row of zeros stays where it is and has gradient 0. Rows of one direction are one point to it, so it does not separate
@@ -22,6 +24,10 @@ pub enum Length {
     Euclidean,
     /// `Σ |x|`
     Manhattan,
+    /// `(Σ |x|^p)^{1/p}`
+    Minkowski(Exponent),
+    /// `max |x|`
+    Chebyshev,
 }
 
 impl<T> Normalized<T> {
@@ -61,12 +67,26 @@ impl<T> Normalized<T> {
 }
 
 impl Length {
+    /// The length of each row: `(n, d) → (n, 1)`.
+    fn of(self, x: &Tensor) -> Result<Tensor> {
+        let distance: &dyn Distance = match self {
+            Self::Euclidean => &Euclidean {},
+            Self::Manhattan => return absolute(x)?.sum_keepdim(D::Minus1),
+            Self::Minkowski(p) => &Minkowski {
+                p,
+                ..Minkowski::default()
+            },
+            Self::Chebyshev => &Chebyshev {},
+        };
+        distance.paired(x, &x.zeros_like()?)?.unsqueeze(D::Minus1)
+    }
+
     /// The rows divided by it.
     fn divided(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Euclidean => l2_normalize(x),
-            Self::Manhattan => {
-                let length = absolute(x)?.sum_keepdim(D::Minus1)?;
+            _ => {
+                let length = self.of(x)?;
                 let tiny = length.lt(TINY_NORM)?;
                 let divided = x.broadcast_div(&tiny.where_cond(&length.ones_like()?, &length)?)?;
                 let still = (x.detach() / TINY_NORM)?;
@@ -121,7 +141,7 @@ mod tests {
     use nearfar_core::Gram;
 
     use super::*;
-    use crate::{Euclidean, Manhattan};
+    use crate::Manhattan;
 
     #[test]
     fn rows_are_divided_by_their_length_first() -> Result<()> {
@@ -147,8 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_zeros_has_gradient_zero_in_either_length() -> Result<()> {
-        for length in [Length::Euclidean, Length::Manhattan] {
+    fn a_row_of_zeros_has_gradient_zero_in_every_length() -> Result<()> {
+        let p = Length::Minkowski(Exponent::new(3.0)?);
+        for length in [Length::Euclidean, Length::Manhattan, p, Length::Chebyshev] {
             let x = Var::new(&[[0f64, 0.0], [1.0, 2.0]], &Device::Cpu)?;
             let distances = Normalized::by(length, Manhattan {}).matrix(&x, &x)?;
             let gradients = distances.backward()?;

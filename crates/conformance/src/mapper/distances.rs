@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor, Var};
 
-use super::metric::{Lp, Metric, rows_of_zeros};
+use super::metric::{Metric, rows_of_zeros};
 use super::{Claim, Mapper, Pass};
 use crate::golden::{Case, Given, Mapped, Outputs, Trouble};
 
@@ -14,7 +14,12 @@ pub(super) struct Distances;
 impl Mapper for Distances {
     fn claims(&self, case: &Case) -> Claim {
         let function = &case.function;
-        let names = ["LpDistance", "CosineSimilarity", "DotProductSimilarity"];
+        let names = [
+            "LpDistance",
+            "CosineSimilarity",
+            "DotProductSimilarity",
+            "SNRDistance",
+        ];
         match Claim::by_name(function, PREFIX, &names) {
             Claim::Ours => match Metric::of(function.short(), function.params()) {
                 Err(Trouble::Unmapped(what)) => Claim::NotWith(what),
@@ -45,17 +50,11 @@ impl Mapper for Distances {
                 let rows = query.dim(0)?.min(reference.dim(0)?);
                 let (x, y) = (query.narrow(0, 0, rows)?, reference.narrow(0, 0, rows)?);
                 // It never normalizes and ignores the power; that of torch adds 1e-6 to each difference.
-                let paired = match metric {
-                    Metric::Lp { lp, .. } => {
-                        let lp = match lp {
-                            Lp::SquaredEuclidean => Lp::Euclidean,
-                            other => other,
-                        };
-                        let normalize = false;
-                        let distance = Metric::Lp { lp, normalize }.distance();
-                        distance.paired(&(x + 1e-6)?, &y)?
-                    }
-                    other => other.without_normalizing().similarity().paired(&x, &y)?,
+                let plain = metric.plain();
+                let paired = match plain {
+                    Metric::Lp { .. } => plain.distance().paired(&(x + 1e-6)?, &y)?,
+                    Metric::Snr { .. } => plain.distance().paired(&x, &y)?,
+                    _ => plain.similarity().paired(&x, &y)?,
                 };
                 outputs.put_tensor("values", &paired)?;
             }

@@ -1,39 +1,48 @@
 //! Distances and similarities of pytorch-metric-learning.
 
+use std::num::NonZeroU32;
+
 use candle_core::{DType, Tensor};
-use nearfar_core::{Distance, NegativeDistance, NegativeSimilarity, Similarity};
+use nearfar_core::{Distance, NegativeDistance, NegativeSimilarity, Positive, Similarity};
 use nearfar_kernels::TINY_NORM;
 use nearfar_metrics::{
-    Cosine, CosineDistance, DistanceConfig, Dot, Normalized, Rows, SimilarityConfig,
+    CosineDistance, DistanceConfig, Dot, Exponent, MinkowskiConfig, Normalized, Power, Rows,
+    SimilarityConfig,
 };
 
 use crate::golden::{Mapped, Object, Settings, Trouble};
 
 /// A distance or similarity, as its settings say.
 ///
-/// All of them normalize their rows unless told otherwise, `LpDistance(p=1)` by the sum of absolute values.
+/// All of them normalize their rows unless told otherwise, `LpDistance` by the norm of its own `p`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Metric {
     /// `LpDistance`.
     Lp { lp: Lp, normalize: bool },
     /// `CosineSimilarity`.
     Cosine,
+    /// The same with another power than 1.
+    CosinePower(NonZeroU32),
     /// `DotProductSimilarity`.
     Dot { normalize: bool },
+    /// `SNRDistance`.
+    Snr { normalize: bool },
 }
 
-/// The `p` and `power` of an `LpDistance` that are ours.
+/// The `p` and `power` of an `LpDistance`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Lp {
-    Manhattan,
-    Euclidean,
-    SquaredEuclidean,
+pub(super) struct Lp {
+    p: Exponent,
+    power: Positive,
 }
 
 impl Metric {
     /// `LpDistance()`.
     pub(super) const LP: Self = Self::Lp {
-        lp: Lp::Euclidean,
+        lp: Lp {
+            p: Exponent::literal(2.0),
+            power: Positive::literal(1.0),
+        },
         normalize: true,
     };
 
@@ -43,22 +52,31 @@ impl Metric {
             "LpDistance" => {
                 let normalize = params.flag_or("normalize_embeddings", true)?;
                 let (p, power) = (params.number_or("p", 2.0)?, params.number_or("power", 1.0)?);
-                let lp = match (p, power) {
-                    (1.0, 1.0) => Lp::Manhattan,
-                    (2.0, 1.0) => Lp::Euclidean,
-                    (2.0, 2.0) => Lp::SquaredEuclidean,
+                match (Exponent::new(p), Positive::new(power)) {
+                    (Ok(p), Ok(power)) => Self::Lp {
+                        lp: Lp { p, power },
+                        normalize,
+                    },
                     _ => return Err(Trouble::unmapped(format!("p = {p}, power = {power}"))),
-                };
-                Self::Lp { lp, normalize }
+                }
             }
             "CosineSimilarity" => {
-                refuse_power(&mut params)?;
-                Self::Cosine
+                let power = params.count("power")?.unwrap_or(1);
+                match u32::try_from(power).ok().and_then(NonZeroU32::new) {
+                    Some(NonZeroU32::MIN) => Self::Cosine,
+                    Some(power) => Self::CosinePower(power),
+                    None => return Err(Trouble::unmapped(format!("power = {power}"))),
+                }
             }
             "DotProductSimilarity" => {
                 refuse_power(&mut params)?;
                 let normalize = params.flag_or("normalize_embeddings", true)?;
                 Self::Dot { normalize }
+            }
+            "SNRDistance" => {
+                refuse_power(&mut params)?;
+                let normalize = params.flag_or("normalize_embeddings", true)?;
+                Self::Snr { normalize }
             }
             other => return Err(Trouble::unmapped(format!("the distance {other}"))),
         };
@@ -74,62 +92,80 @@ impl Metric {
         }
     }
 
-    /// The same on the rows as they are.
-    pub(super) fn without_normalizing(self) -> Self {
+    /// The same on the rows as they are, and not raised to a power.
+    pub(super) fn plain(self) -> Self {
         match self {
             Self::Lp { lp, .. } => Self::Lp {
-                lp,
+                lp: Lp {
+                    power: Positive::literal(1.0),
+                    ..lp
+                },
                 normalize: false,
             },
             // A cosine of rows as they are is their product.
-            Self::Cosine | Self::Dot { .. } => Self::Dot { normalize: false },
+            Self::Cosine | Self::CosinePower(_) | Self::Dot { .. } => {
+                Self::Dot { normalize: false }
+            }
+            Self::Snr { .. } => Self::Snr { normalize: false },
         }
     }
 
     /// Whether it divides rows by their length first.
     pub(super) fn normalizes(self) -> bool {
         match self {
-            Self::Lp { normalize, .. } | Self::Dot { normalize } => normalize,
-            Self::Cosine => true,
+            Self::Lp { normalize, .. } | Self::Dot { normalize } | Self::Snr { normalize } => {
+                normalize
+            }
+            Self::Cosine | Self::CosinePower(_) => true,
         }
     }
 
     /// Whether larger is closer.
     pub(super) fn is_similarity(self) -> bool {
-        matches!(self, Self::Cosine | Self::Dot { .. })
+        matches!(self, Self::Cosine | Self::CosinePower(_) | Self::Dot { .. })
     }
 
     /// As a distance: a cosine is taken from 1, a product negated. Gaps between two values stay what they are.
     pub(super) fn distance(self) -> Box<dyn Distance> {
+        let one = Positive::literal(1.0);
         match self {
             Self::Lp { lp, normalize } => {
                 let rows = Rows { normalize };
-                match lp {
-                    Lp::Manhattan => DistanceConfig::Manhattan(rows),
-                    Lp::Euclidean => DistanceConfig::Euclidean(rows),
-                    Lp::SquaredEuclidean => DistanceConfig::SquaredEuclidean(rows),
-                }
-                .build()
+                let config = match (lp.p.get(), lp.power) {
+                    (1.0, power) if power == one => DistanceConfig::Manhattan(rows),
+                    (2.0, power) if power == one => DistanceConfig::Euclidean(rows),
+                    (2.0, power) if power.get() == 2.0 => DistanceConfig::SquaredEuclidean(rows),
+                    (_, power) => DistanceConfig::Minkowski(MinkowskiConfig {
+                        p: lp.p,
+                        power,
+                        normalize,
+                    }),
+                };
+                config.build()
             }
             Self::Cosine => Box::new(CosineDistance {}),
-            Self::Dot { .. } => Box::new(NegativeSimilarity(self.similarity())),
+            Self::CosinePower(_) | Self::Dot { .. } => {
+                Box::new(NegativeSimilarity(self.similarity()))
+            }
+            Self::Snr { normalize } => DistanceConfig::Snr(Rows { normalize }).build(),
         }
     }
 
     /// A value of the peer, such as a margin, on the scale of [`distance`](Self::distance).
     pub(super) fn on_distance_scale(self, value: f64) -> f64 {
         match self {
-            Self::Lp { .. } => value,
+            Self::Lp { .. } | Self::Snr { .. } => value,
             Self::Cosine => 1.0 - value,
-            Self::Dot { .. } => -value,
+            Self::CosinePower(_) | Self::Dot { .. } => -value,
         }
     }
 
     /// As a similarity: a distance is negated.
     pub(super) fn similarity(self) -> Box<dyn Similarity> {
         match self {
-            Self::Lp { .. } => Box::new(NegativeDistance(self.distance())),
-            Self::Cosine => Box::new(Cosine {}),
+            Self::Lp { .. } | Self::Snr { .. } => Box::new(NegativeDistance(self.distance())),
+            Self::Cosine => SimilarityConfig::Cosine(Power::default()).build(),
+            Self::CosinePower(power) => SimilarityConfig::Cosine(Power { power }).build(),
             Self::Dot { normalize: true } => Box::new(Normalized::new(Dot {})),
             Self::Dot { normalize: false } => {
                 SimilarityConfig::Dot(Rows { normalize: false }).build()

@@ -4,6 +4,7 @@
 //! nobody claims is "not yet".
 
 mod distances;
+mod divergences;
 mod layers;
 mod losses;
 mod metric;
@@ -88,6 +89,7 @@ pub const MAPPERS: &[&dyn Mapper] = &[
     &distances::Distances,
     &reducers::Reducers,
     &vectors::Vectors,
+    &divergences::Divergences,
     &miners::Miners,
     &search::Neighbors,
     &scores::Scores,

@@ -1,7 +1,10 @@
 //! `scipy.spatial.distance`.
 
 use nearfar_core::Distance;
-use nearfar_metrics::{CosineDistance, Euclidean, Mahalanobis, Manhattan, SquaredEuclidean};
+use nearfar_metrics::{
+    BrayCurtis, Canberra, Chebyshev, Correlation, CosineDistance, Euclidean, Exponent, Mahalanobis,
+    Manhattan, Minkowski, SquaredEuclidean,
+};
 
 use super::{Claim, Mapper, Pass};
 use crate::golden::{Case, Given, Mapped, Outputs, Trouble};
@@ -9,6 +12,7 @@ use crate::golden::{Case, Given, Mapped, Outputs, Trouble};
 const PREFIX: &str = "scipy.spatial.distance.";
 const MATRIX: &str = "cdist";
 const MAHALANOBIS: &str = "mahalanobis";
+const MINKOWSKI: &str = "minkowski";
 
 /// Distances of two vectors, and of the rows of two matrices.
 pub(super) struct Vectors;
@@ -17,7 +21,7 @@ impl Mapper for Vectors {
     fn claims(&self, case: &Case) -> Claim {
         let function = &case.function;
         match function.path().strip_prefix(PREFIX) {
-            Some(MAHALANOBIS) => Claim::Ours,
+            Some(MAHALANOBIS | MINKOWSKI) => Claim::Ours,
             Some(MATRIX) => match function.params().text("metric") {
                 Ok(Some(name)) if named(&name).is_none() => Claim::NotWith(name),
                 _ => Claim::Ours,
@@ -35,6 +39,7 @@ impl Mapper for Vectors {
             MATRIX => params.text("metric")?.unwrap_or_default(),
             name => name.to_owned(),
         };
+        let p = params.number("p")?;
         params.finish()?;
         let distance: Box<dyn Distance> = match named(&name) {
             Some(distance) => distance,
@@ -44,6 +49,10 @@ impl Mapper for Vectors {
                 let dim = matrix.shape.first().copied().unwrap_or(0);
                 Box::new(Mahalanobis::from_matrix(dim, &matrix.to_real())?)
             }
+            None if name == MINKOWSKI => Box::new(Minkowski {
+                p: Exponent::new(p.unwrap_or(2.0))?,
+                ..Minkowski::default()
+            }),
             None => return Err(Trouble::unmapped(format!("the distance {name}"))),
         };
         let mut outputs = Outputs::default();
@@ -72,7 +81,11 @@ fn named(name: &str) -> Option<Box<dyn Distance>> {
         "euclidean" => Box::new(Euclidean {}),
         "sqeuclidean" => Box::new(SquaredEuclidean {}),
         "cityblock" => Box::new(Manhattan {}),
+        "chebyshev" => Box::new(Chebyshev {}),
         "cosine" => Box::new(CosineDistance {}),
+        "correlation" => Box::new(Correlation {}),
+        "canberra" => Box::new(Canberra {}),
+        "braycurtis" => Box::new(BrayCurtis {}),
         _ => return None,
     })
 }

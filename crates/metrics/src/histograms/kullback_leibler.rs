@@ -1,0 +1,98 @@
+//! Kullback–Leibler divergence.
+
+use candle_core::{Result, Tensor};
+use nearfar_core::{Axioms, Distance, Positive, shape};
+use nearfar_kernels::{RowOf, RowPair};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{METRIC_OF_DISTRIBUTIONS, both};
+use crate::coordinates::{self, add_to, sum};
+
+/// `Σ_k p_k ln(p_k / q_k)`
+///
+/// What it costs to take `q` for `p`: 0 or more, not symmetric, without a triangle inequality. The sum of both ways is
+/// [`Jeffreys`](crate::Jeffreys).
+///
+/// Rows are histograms: finite numbers of 0 or more, divided by their sum first; negative ones are refused. A row of zeros
+/// counts as the uniform histogram and has gradient 0. Every bin is smoothed a little, so that the divergence is finite where only
+/// `q` is empty: one bin of all costs `ln 10¹²`, 27.6, at the default. Without smoothing there is
+/// [`divergences::kullback_leibler`](crate::divergences::kullback_leibler), which is infinite there.
+///
+/// Source: Kullback, Leibler, "On information and sufficiency", Annals of Mathematical Statistics 1951.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KullbackLeibler {
+    /// Added to every bin of a histogram of sum 1, which is divided by its sum again: without it an
+    /// empty bin would be infinitely far.
+    pub smoothing: Positive,
+}
+
+impl Default for KullbackLeibler {
+    /// As little smoothing as keeps empty bins finite.
+    fn default() -> Self {
+        Self {
+            smoothing: Positive::literal(1e-12),
+        }
+    }
+}
+
+impl Distance for KullbackLeibler {
+    fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        shape::rows_of_one_width("kullback_leibler", ("x", x), ("y", y))?;
+        let (p, q) = both("kullback_leibler", x, y, self.smoothing.get())?;
+        coordinates::matrix(&Terms, &p, &q)
+    }
+
+    fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        shape::same("kullback_leibler", ("x", x), ("y", y))?;
+        let (p, q) = both("kullback_leibler", x, y, self.smoothing.get())?;
+        coordinates::paired(&Terms, &p, &q)
+    }
+
+    fn axioms(&self) -> Axioms {
+        Axioms {
+            symmetric: false,
+            triangle: false,
+            ..METRIC_OF_DISTRIBUTIONS
+        }
+    }
+}
+
+/// The function itself, of histograms.
+#[derive(Clone, Debug)]
+pub(super) struct Terms;
+
+impl RowPair for Terms {
+    type Known = ();
+
+    fn name(&self) -> &'static str {
+        "kullback_leibler"
+    }
+
+    fn know(&self, _: &[f64]) {}
+
+    #[inline(always)]
+    fn value(&self, x: RowOf<'_, ()>, y: RowOf<'_, ()>) -> f64 {
+        // With − p + q, which add up to nothing, no term is negative, and rounding to f32 matters less.
+        sum(x.numbers, y.numbers, |p, q| {
+            (p * (p / q).ln() - p + q).max(0.0)
+        })
+    }
+
+    #[inline(always)]
+    fn pull(&self, x: RowOf<'_, ()>, y: RowOf<'_, ()>, _: f64, gradient: f64, pulled: &mut [f64]) {
+        add_to(pulled, x, y, |p, q| gradient * (p / q).ln());
+    }
+
+    #[inline(always)]
+    fn pull_other(
+        &self,
+        x: RowOf<'_, ()>,
+        y: RowOf<'_, ()>,
+        _: f64,
+        gradient: f64,
+        pulled: &mut [f64],
+    ) {
+        add_to(pulled, x, y, |p, q| gradient * (1.0 - p / q));
+    }
+}
