@@ -4,11 +4,12 @@ use std::fmt::Debug;
 
 use candle_core::{DType, Result, Tensor};
 
-use crate::{Comparison, Kind, Rng, Stateful, Tuples, shape};
+use crate::{Comparison, Embeddings, Kind, Relation, Rng, Stateful, Tuples, shape};
 
 /// A choice of the tuples worth learning from: an ordinary loop over numbers that cannot fail and touches no tensor.
 pub trait Miner: Stateful + Debug + Send + Sync {
-    /// The tuples, by row; only pairs that the candidates know as positive or negative.
+    /// The tuples, by row. They are of pairs that the candidates know as positive or negative, unless the miner's purpose is to
+    /// say otherwise: rows that came packaged as triplets, or a class that is to be spread. What it says counts.
     fn mine(&self, candidates: &Candidates, rng: &mut Rng) -> Tuples;
 
     /// Whether it takes everything, so that no list needs to be made for a loss that can do without.
@@ -26,6 +27,9 @@ pub struct Candidates {
     references: usize,
     distances: Vec<f64>,
     kinds: Vec<Kind>,
+    within: bool,
+    anchor_labels: Vec<u32>,
+    reference_labels: Vec<u32>,
     dim: usize,
     anchor_rows: Vec<f64>,
     reference_rows: Vec<f64>,
@@ -64,11 +68,18 @@ impl Candidates {
                 .flatten_all()?
                 .to_vec1::<f64>()
         };
+        let labels = |rows: &Embeddings| match comparison.relation {
+            Relation::SameClass => rows.labels.clone(),
+            _ => Vec::new(), // Who belongs together is said otherwise.
+        };
         Ok(Self {
             anchors: n,
             references: m,
             distances: host(distances)?,
             kinds: comparison.kinds(place)?,
+            within: comparison.anchors.ids == comparison.references.ids,
+            anchor_labels: labels(comparison.anchors),
+            reference_labels: labels(comparison.references),
             dim: comparison.anchors.vectors.dim(1)?,
             anchor_rows: host(&comparison.anchors.vectors)?,
             reference_rows: host(&comparison.references.vectors)?,
@@ -105,6 +116,21 @@ impl Candidates {
         self.distances[anchor as usize * self.references + reference as usize]
     }
 
+    /// Whether anchors and references are the same rows, in one order, so that an index names a row on either side.
+    pub fn is_within(&self) -> bool {
+        self.within
+    }
+
+    /// Class of each anchor; empty where it is not classes that say who belongs together.
+    pub fn anchor_labels(&self) -> &[u32] {
+        &self.anchor_labels
+    }
+
+    /// Class of each reference; empty where it is not classes that say who belongs together.
+    pub fn reference_labels(&self) -> &[u32] {
+        &self.reference_labels
+    }
+
     /// The dimension of the rows.
     pub fn dim(&self) -> usize {
         self.dim
@@ -137,7 +163,6 @@ impl Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Embeddings;
     use candle_core::Device;
 
     #[test]
@@ -163,6 +188,8 @@ mod tests {
         assert_eq!(candidates.positives(2).count(), 0);
         assert_eq!((candidates.dim(), candidates.anchor(2)), (1, &[3.0][..]));
         assert_eq!(candidates.kind(0, 0), Kind::Nothing);
+        assert_eq!(candidates.anchor_labels(), [0, 0, 1]);
+        assert!(candidates.is_within());
         Ok(())
     }
 }

@@ -45,6 +45,28 @@ impl Pairs {
     pub fn select(&self, matrix: &Tensor) -> Result<Tensor> {
         entries(matrix, &self.anchors, &self.references)
     }
+
+    /// The first pair of each class, by the class of its anchor; classes ascend. What a loss of N pairs of N classes takes.
+    ///
+    /// Pairs whose anchor has no label are left out. Agrees with `convert_to_pos_pairs_with_unique_labels` of
+    /// pytorch-metric-learning 2.9.
+    ///
+    /// ```
+    /// use nearfar_core::Pairs;
+    ///
+    /// let positive = Pairs::from_iter([(0, 2), (1, 3), (2, 0), (3, 1)]);
+    /// let first = positive.first_of_each_class(&[7, 4, 7, 4]);
+    /// assert_eq!(first.iter().collect::<Vec<_>>(), [(1, 3), (0, 2)]);
+    /// ```
+    pub fn first_of_each_class(&self, labels: &[u32]) -> Self {
+        let mut first = std::collections::BTreeMap::new();
+        for (anchor, reference) in self.iter() {
+            if let Some(label) = labels.get(anchor as usize) {
+                first.entry(label).or_insert((anchor, reference));
+            }
+        }
+        first.into_values().collect()
+    }
 }
 
 impl FromIterator<(u32, u32)> for Pairs {
@@ -246,6 +268,44 @@ impl Tuples {
             Self::Triplets(triplets) => triplets.split_into_pairs(),
         }
     }
+
+    /// How often each of `n` anchors is in a tuple, over the largest such count: what a row weighs in a loss that knows no
+    /// tuples, such as one of class centers.
+    ///
+    /// `within` says that references are rows of the same set, and count like anchors; of two sets only anchors count.
+    /// Without a tuple all weigh 1. Rows beyond `n` are left out. Agrees with `convert_to_weights` of
+    /// pytorch-metric-learning 2.9.
+    ///
+    /// ```
+    /// use nearfar_core::{Triplets, Tuples};
+    ///
+    /// let tuples = Tuples::Triplets(Triplets::from_iter([(0, 1, 2), (0, 1, 3)]));
+    /// assert_eq!(tuples.weights(5, true), [1.0, 1.0, 0.5, 0.5, 0.0]);
+    /// assert_eq!(tuples.weights(2, false), [1.0, 0.0]);
+    /// ```
+    pub fn weights(&self, n: usize, within: bool) -> Vec<f64> {
+        let (anchors, others) = match self {
+            Self::Triplets(it) => ([it.anchors(), &[]], [it.positives(), it.negatives()]),
+            Self::Pairs(it) => (
+                [&it.positive.anchors[..], &it.negative.anchors[..]],
+                [&it.positive.references[..], &it.negative.references[..]],
+            ),
+        };
+        let mut counts = vec![0u64; n];
+        let others = others.into_iter().filter(|_| within);
+        for &row in anchors.into_iter().chain(others).flatten() {
+            if let Some(count) = counts.get_mut(row as usize) {
+                *count += 1;
+            }
+        }
+        match counts.iter().max() {
+            None | Some(0) => vec![1.0; n],
+            Some(&largest) => counts
+                .into_iter()
+                .map(|count| count as f64 / largest as f64)
+                .collect(),
+        }
+    }
 }
 
 /// Entries of a matrix by row and column.
@@ -308,6 +368,30 @@ mod tests {
             [(0, 2), (1, 2)]
         );
         Ok(())
+    }
+
+    #[test]
+    fn rows_weigh_as_often_as_they_are_in_tuples() {
+        let triplets = Tuples::Triplets(Triplets::from_iter([(0, 1, 2), (0, 1, 3)]));
+        assert_eq!(triplets.weights(5, true), [1.0, 1.0, 0.5, 0.5, 0.0]);
+        let of_two_sets = triplets.weights(2, false);
+        assert_eq!(of_two_sets, [1.0, 0.0], "only the anchors count");
+        let pairs = Tuples::Pairs(SignedPairs {
+            positive: Pairs::from_iter([(0, 1)]),
+            negative: Pairs::from_iter([(1, 2), (1, 0)]),
+        });
+        assert_eq!(pairs.weights(3, true), [2.0 / 3.0, 1.0, 1.0 / 3.0]);
+        let none = Tuples::Triplets(Triplets::default());
+        assert_eq!(none.weights(2, true), [1.0, 1.0]);
+        assert!(none.weights(0, true).is_empty());
+    }
+
+    #[test]
+    fn each_class_has_one_pair_and_rows_without_a_label_none() {
+        let pairs = Pairs::from_iter([(2, 0), (1, 3), (0, 2), (9, 1)]);
+        let first = pairs.first_of_each_class(&[5, 1, 5, 1]);
+        assert_eq!(first.iter().collect::<Vec<_>>(), [(1, 3), (2, 0)]);
+        assert!(Pairs::default().first_of_each_class(&[]).is_empty());
     }
 
     #[test]

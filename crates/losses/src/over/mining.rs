@@ -63,28 +63,9 @@ impl Mining {
     }
 }
 
-/// How often each of `n` rows is an anchor (or anything, `within` one set) over the largest such count; 1 for all where
-/// there is no tuple.
+/// [`Tuples::weights`], for those who have tuples by reference.
 pub(crate) fn weights(tuples: &Tuples, n: usize, within: bool) -> Vec<f64> {
-    let (anchors, others) = match tuples {
-        Tuples::Triplets(it) => ([it.anchors(), &[]], [it.positives(), it.negatives()]),
-        Tuples::Pairs(it) => (
-            [&it.positive.anchors[..], &it.negative.anchors[..]],
-            [&it.positive.references[..], &it.negative.references[..]],
-        ),
-    };
-    let mut counts = vec![0u32; n];
-    let others = others.into_iter().filter(|_| within);
-    for &row in anchors.into_iter().chain(others).flatten() {
-        counts[row as usize] += 1;
-    }
-    match counts.iter().max() {
-        None | Some(0) => vec![1.0; n],
-        Some(&largest) => counts
-            .into_iter()
-            .map(|count| f64::from(count) / f64::from(largest))
-            .collect(),
-    }
+    tuples.weights(n, within)
 }
 
 /// What comes before the names of a miner's state.
