@@ -24,8 +24,8 @@ pub(crate) fn farthest(candidates: impl Iterator<Item = Candidate>) -> Option<Ca
     })
 }
 
-/// Not `total_cmp`, which orders −0 before 0: a similarity of 0 is a distance of −0.
-fn nearer(one: f64, other: f64) -> bool {
+/// Whether one distance is nearer than another. Not `total_cmp`, which orders −0 before 0: a similarity of 0 is a distance of −0.
+pub(crate) fn nearer(one: f64, other: f64) -> bool {
     one < other || (other.is_nan() && !one.is_nan())
 }
 

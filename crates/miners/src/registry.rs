@@ -3,7 +3,11 @@
 use nearfar_core::Miner;
 use serde::{Deserialize, Serialize};
 
-use crate::{All, BatchHard, DistanceWeighted, MultiSimilarity, Random, SemiHard, TripletMargin};
+use crate::{
+    All, Angular, BatchEasyHard, BatchHard, DistanceWeighted, HardCluster, Hdc, ModeratePositive,
+    MultiSimilarity, NHard, Packaged, PairMargin, Random, RhoSwitch, SemiHard, SoftHard,
+    TripletMargin, UniformHistogram,
+};
 
 /// Writes the enum of all miners, and what is done for each of them.
 macro_rules! miners {
@@ -60,10 +64,21 @@ miners! {
     "all" = All,
     "random" = Random,
     "batch_hard" = BatchHard,
+    "batch_easy_hard" = BatchEasyHard,
+    "n_hard" = NHard,
+    "soft_hard" = SoftHard,
+    "moderate_positive" = ModeratePositive,
     "semi_hard" = SemiHard,
     "triplet_margin" = TripletMargin,
+    "angular" = Angular,
+    "pair_margin" = PairMargin,
     "multi_similarity" = MultiSimilarity,
+    "hdc" = Hdc,
     "distance_weighted" = DistanceWeighted,
+    "uniform_histogram" = UniformHistogram,
+    "rho_switch" = RhoSwitch,
+    "hard_cluster" = HardCluster,
+    "packaged" = Packaged,
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{
-    Candidates, Comparison, Embeddings, Kind, Pairs, Purpose, Relation, Rng, Seed, SignedPairs,
-    Tuples,
+    Candidates, Comparison, Embeddings, Fraction, Kind, Pairs, Purpose, Relation, Rng, Seed,
+    SignedPairs, Tuples,
 };
-use nearfar_miners::{Difficulty, MinerConfig, OnePerPair, Random, SemiHard, Shape, TripletMargin};
+use nearfar_miners::{
+    Base, BatchEasyHard, Difficulty, MinerConfig, NHard, OnePerPair, Random, Ranks, RhoSwitch,
+    SemiHard, Shape, Strategy, TripletMargin,
+};
 
 /// Every miner with its defaults, and the settings that choose another way.
 fn miners() -> Vec<MinerConfig> {
@@ -26,6 +29,25 @@ fn miners() -> Vec<MinerConfig> {
             ..TripletMargin::default()
         }));
     }
+    let strategies = [
+        Strategy::Easy,
+        Strategy::Hard,
+        Strategy::SemiHard,
+        Strategy::All,
+    ];
+    for positive in strategies {
+        let both = strategies.map(|negative| BatchEasyHard::new(positive, negative));
+        miners.extend(both.into_iter().flatten().map(MinerConfig::BatchEasyHard));
+    }
+    let ranks = |first, last| Ranks::new(first, last).expect("in order");
+    miners.push(MinerConfig::NHard(NHard {
+        positives: ranks(2, 3),
+        negatives: ranks(1, 4),
+    }));
+    miners.push(MinerConfig::RhoSwitch(RhoSwitch {
+        base: Base::Random(Random::default()),
+        probability: Fraction::literal(0.5),
+    }));
     miners
 }
 
@@ -98,11 +120,20 @@ fn check(name: &str, comparison: &Comparison<'_>) -> Result<()> {
             }
             Tuples::Triplets(triplets) => {
                 for (a, p, n) in triplets.iter() {
-                    assert!(
-                        valid(a, p, Kind::Positive) && valid(a, n, Kind::Negative),
-                        "{config:?} on {name}: {:?}",
-                        (a, p, n)
-                    );
+                    let holds = match config {
+                        // Its places count, and not its labels.
+                        MinerConfig::Packaged(_) => {
+                            (p, n) == (a + 1, a + 2) && (n as usize) < comparison.references.len()
+                        }
+                        // Its negatives may be of the anchor's class.
+                        MinerConfig::RhoSwitch(_) => {
+                            valid(a, p, Kind::Positive)
+                                && (valid(a, n, Kind::Negative) || valid(a, n, Kind::Positive))
+                                && p != n
+                        }
+                        _ => valid(a, p, Kind::Positive) && valid(a, n, Kind::Negative),
+                    };
+                    assert!(holds, "{config:?} on {name}: {:?}", (a, p, n));
                 }
             }
         }
@@ -150,6 +181,9 @@ fn a_batch_with_nothing_to_choose_gives_nothing() -> Result<()> {
         if ["no row", "one row", "one class", "all distinct"].contains(&name) {
             let candidates = candidates(&Comparison::within(&rows))?;
             for config in miners() {
+                if matches!(config, MinerConfig::Packaged(_)) {
+                    continue; // It has nothing to choose, ever.
+                }
                 let tuples = config
                     .build()
                     .mine(&candidates, &mut Seed(0).rng(Purpose::Mining, 0));

@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use nearfar_core::{
-    Candidates, Comparison, Distance, Embeddings, Miner, NonNegative, Pairs, Positive, Purpose,
-    Seed, SignedPairs, Triplets, Tuples,
+    Candidates, Comparison, Distance, Embeddings, Finite, Fraction, Miner, NonNegative, Pairs,
+    Positive, Purpose, Seed, SignedPairs, Triplets, Tuples,
 };
 use nearfar_miners::{
-    BatchHard, Difficulty, DistanceWeighted, MultiSimilarity, SemiHard, TripletMargin,
+    Angle, Angular, BatchEasyHard, BatchHard, Difficulty, DistanceWeighted, Hdc, Interval,
+    MultiSimilarity, Packaged, PairMargin, SemiHard, Strategy, TripletMargin, UniformHistogram,
 };
 
 use super::metric::Metric;
@@ -16,17 +17,24 @@ use crate::golden::{Array, Case, Given, Mapped, Outputs, Settings, Trouble};
 const MINERS: &str = "pytorch_metric_learning.miners.";
 const UTILS: &str = "pytorch_metric_learning.utils.loss_and_miner_utils.";
 
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 10] = [
+    "AngularMiner",
+    "BatchEasyHardMiner",
     "BatchHardMiner",
-    "TripletMarginMiner",
-    "MultiSimilarityMiner",
     "DistanceWeightedMiner",
+    "EmbeddingsAlreadyPackagedAsTriplets",
+    "HDCMiner",
+    "MultiSimilarityMiner",
+    "PairMarginMiner",
+    "TripletMarginMiner",
+    "UniformHistogramMiner",
 ];
-const HARDEST_PAIRS: &str = "BatchEasyHardMiner";
-const UTIL_NAMES: [&str; 3] = [
+const UTIL_NAMES: [&str; 5] = [
     "get_all_pairs_indices",
     "get_all_triplets_indices",
     "convert_to_triplets",
+    "convert_to_weights",
+    "convert_to_pos_pairs_with_unique_labels",
 ];
 
 /// Sets of tuples.
@@ -35,17 +43,6 @@ pub(super) struct Miners;
 impl Mapper for Miners {
     fn claims(&self, case: &Case) -> Claim {
         let function = &case.function;
-        if function.path().strip_prefix(MINERS) == Some(HARDEST_PAIRS) {
-            // The hardest of both is our batch hard, as pairs; the other strategies are not ours.
-            let mut params = function.params();
-            let mut is_hard = |key: &str| params.text(key) == Ok(Some("hard".into()));
-            let both = is_hard("pos_strategy") && is_hard("neg_strategy");
-            let _ = params.object("distance");
-            return match params.finish() {
-                Ok(()) if both => Claim::Ours,
-                _ => Claim::NotWith("but for the hardest of both".into()),
-            };
-        }
         match Claim::by_name(function, MINERS, &NAMES) {
             Claim::No => Claim::by_name(function, UTILS, &UTIL_NAMES),
             claim => claim,
@@ -58,17 +55,13 @@ impl Mapper for Miners {
         let mut outputs = Outputs::default();
         match function.short() {
             "DistanceWeightedMiner" => weights(given, function.params(), &mut outputs)?,
+            "UniformHistogramMiner" => histogram(given, function.params(), &mut outputs)?,
             name if UTIL_NAMES.contains(&name) => {
                 function.params().finish()?;
                 util(given, name, &mut outputs)?;
             }
             name => {
-                let mut params = function.params();
-                if name == HARDEST_PAIRS {
-                    params.text("pos_strategy")?;
-                    params.text("neg_strategy")?;
-                }
-                let (miner, distance) = miner(name, params)?;
+                let (miner, distance) = miner(name, function.params())?;
                 let tuples = with_candidates(given, &*distance, |candidates| {
                     miner.mine(candidates, &mut Seed(0).rng(Purpose::Mining, 0))
                 })?;
@@ -91,7 +84,51 @@ pub(super) fn miner(
     };
     let metric = Metric::of_object(params.object("distance")?, default)?;
     let miner: Box<dyn Miner> = match name {
-        "BatchHardMiner" | HARDEST_PAIRS => Box::new(BatchHard {}),
+        "BatchHardMiner" => Box::new(BatchHard {}),
+        "BatchEasyHardMiner" => {
+            let mut strategy = |key: &str, default| match params.text(key)?.as_deref() {
+                None => Ok(default),
+                Some("easy") => Ok(Strategy::Easy),
+                Some("hard") => Ok(Strategy::Hard),
+                Some("semihard") => Ok(Strategy::SemiHard),
+                Some("all") => Ok(Strategy::All),
+                Some(other) => Err(Trouble::unmapped(format!("the strategy {other}"))),
+            };
+            let positive = strategy("pos_strategy", Strategy::Easy)?;
+            let negative = strategy("neg_strategy", Strategy::SemiHard)?;
+            let mut range = |key: &str| -> Mapped<Option<Interval>> {
+                match params.numbers(key)?.as_deref() {
+                    None => Ok(None),
+                    Some(&[one, other]) => {
+                        let (one, other) = (
+                            metric.on_distance_scale(one),
+                            metric.on_distance_scale(other),
+                        );
+                        Ok(Some(Interval::new(one.min(other), one.max(other))?))
+                    }
+                    Some(_) => Err(Trouble::unmapped(format!("{key} of other than two"))),
+                }
+            };
+            let (positives, negatives) = (range("allowed_pos_range")?, range("allowed_neg_range")?);
+            Box::new(BatchEasyHard::new(positive, negative)?.within(positives, negatives))
+        }
+        "PairMarginMiner" => {
+            let mut margin = |key: &str, default| -> Mapped<Finite> {
+                let value = params.number_or(key, default)?;
+                Ok(Finite::new(metric.on_distance_scale(value))?)
+            };
+            Box::new(PairMargin {
+                positive_margin: margin("pos_margin", 0.2)?,
+                negative_margin: margin("neg_margin", 0.8)?,
+            })
+        }
+        "HDCMiner" => Box::new(Hdc {
+            fraction: Fraction::new(params.number_or("filter_percentage", 0.5)?)?,
+        }),
+        "AngularMiner" => Box::new(Angular {
+            angle: Angle::new(params.number_or("angle", 20.0)?.to_radians())?,
+        }),
+        "EmbeddingsAlreadyPackagedAsTriplets" => Box::new(Packaged {}),
         "TripletMarginMiner" => {
             let margin = NonNegative::new(params.number_or("margin", 0.2)?)?;
             let kind = params.text("type_of_triplets")?;
@@ -162,26 +199,78 @@ fn weights(given: &Given<'_>, mut params: Settings, outputs: &mut Outputs) -> Ma
     Ok(())
 }
 
+/// The bounds of the bins of each sign, and how many pairs each has.
+fn histogram(given: &Given<'_>, mut params: Settings, outputs: &mut Outputs) -> Mapped<()> {
+    let bins = params.count("num_bins")?.unwrap_or(100);
+    let miner = UniformHistogram {
+        bins: bins
+            .try_into()
+            .map_err(|_| Trouble::unmapped("a histogram without a bin"))?,
+        ..UniformHistogram::default()
+    };
+    params.finish()?;
+    let (positive, negative) = with_candidates(given, &*Metric::LP.distance(), |candidates| {
+        let (mut positive, mut negative) = (Vec::new(), Vec::new());
+        for anchor in candidates.anchors() {
+            positive.extend(candidates.positives(anchor).map(|it| it.distance));
+            negative.extend(candidates.negatives(anchor).map(|it| it.distance));
+        }
+        (positive, negative)
+    })?;
+    for (sign, distances) in [("pos", positive), ("neg", negative)] {
+        let edges = miner.edges(&distances);
+        if edges.is_empty() {
+            continue; // There is no such pair.
+        }
+        let counts: Vec<i64> = miner
+            .counts(&distances)
+            .iter()
+            .map(|&it| it as i64)
+            .collect();
+        outputs.put(format!("{sign}_edges"), Array::real(&[edges.len()], edges));
+        outputs.put(
+            format!("{sign}_counts"),
+            Array::whole(&[counts.len()], counts),
+        );
+    }
+    Ok(())
+}
+
 fn util(given: &Given<'_>, name: &str, outputs: &mut Outputs) -> Mapped<()> {
     let labels = given.indices("labels")?;
     let vectors = Tensor::zeros((labels.len(), 1), DType::F64, &Device::Cpu)?;
     let rows = Embeddings::labeled(vectors, labels)?;
     let comparison = Comparison::within(&rows);
+    let listed = |suffix: &str| -> Mapped<SignedPairs> {
+        let pairs = |anchors: &str, references: &str| -> Mapped<Pairs> {
+            Ok(Pairs {
+                anchors: given.indices(&format!("{anchors}{suffix}"))?,
+                references: given.indices(&format!("{references}{suffix}"))?,
+            })
+        };
+        Ok(SignedPairs {
+            positive: pairs("anchor1", "positive")?,
+            negative: pairs("anchor2", "negative")?,
+        })
+    };
     let tuples = match name {
+        "convert_to_weights" => {
+            let weights = Tuples::Pairs(listed("_")?).weights(rows.len(), true);
+            outputs.put("weights", Array::real(&[weights.len()], weights));
+            return Ok(());
+        }
+        "convert_to_pos_pairs_with_unique_labels" => {
+            let all = SignedPairs::all(&comparison, "golden")?;
+            let first = all.positive.first_of_each_class(&rows.labels);
+            for (role, column) in [("anchor", first.anchors), ("positive", first.references)] {
+                let column: Vec<i64> = column.into_iter().map(i64::from).collect();
+                outputs.put(role, Array::whole(&[column.len()], column));
+            }
+            return Ok(());
+        }
         "get_all_pairs_indices" => Tuples::Pairs(SignedPairs::all(&comparison, "golden")?),
         "get_all_triplets_indices" => Tuples::Triplets(Triplets::all(&comparison, "golden")?),
-        _ => {
-            let pairs = |anchors: &str, references: &str| -> Mapped<Pairs> {
-                Ok(Pairs {
-                    anchors: given.indices(anchors)?,
-                    references: given.indices(references)?,
-                })
-            };
-            Tuples::Pairs(SignedPairs {
-                positive: pairs("anchor1", "positive")?,
-                negative: pairs("anchor2", "negative")?,
-            })
-        }
+        _ => Tuples::Pairs(listed("")?),
     };
     put(tuples, given.wants("triplets"), outputs);
     Ok(())
