@@ -448,7 +448,7 @@ fn miners_by_classes_and_places_take_what_they_say() {
             let apart = far(&mean(own), &mean(other));
             let nearer =
                 |&label: &u32| label != own && far(&mean(own), &mean(label)) < apart - close;
-            assert!(!labels.iter().any(|it| nearer(it)));
+            assert!(!labels.iter().any(nearer));
         }
         let classes: BTreeSet<u32> = labels.iter().copied().collect();
         let of_two = classes.iter().filter(|&&it| members(it).len() > 1).count();
