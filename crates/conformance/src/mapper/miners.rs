@@ -1,9 +1,11 @@
 //! `pytorch_metric_learning.miners` and what its `loss_and_miner_utils` do with tuples.
 
+use std::collections::BTreeSet;
+
 use candle_core::{DType, Device, Tensor};
 use nearfar_core::{
-    Candidates, Comparison, Distance, Embeddings, Finite, Fraction, Miner, NonNegative, Pairs,
-    Positive, Purpose, Seed, SignedPairs, Triplets, Tuples,
+    Candidates, Comparison, Distance, Embeddings, Finite, Fraction, Kind, Miner, NonNegative,
+    Pairs, Positive, Purpose, Seed, SignedPairs, Triplets, Tuples,
 };
 use nearfar_miners::{
     Angle, Angular, BatchEasyHard, BatchHard, Difficulty, DistanceWeighted, Hdc, Interval,
@@ -62,9 +64,14 @@ impl Mapper for Miners {
             }
             name => {
                 let (miner, distance) = miner(name, function.params())?;
+                let cut = name == "HDCMiner";
                 let tuples = with_candidates(given, &*distance, |candidates| {
-                    miner.mine(candidates, &mut Seed(0).rng(Purpose::Mining, 0))
-                })?;
+                    let tuples = miner.mine(candidates, &mut Seed(0).rng(Purpose::Mining, 0));
+                    match cut {
+                        true => up_to_ties(given, candidates, tuples.into_pairs()),
+                        false => Ok(tuples),
+                    }
+                })??;
                 put(tuples, given.wants("triplets"), &mut outputs);
             }
         }
@@ -179,6 +186,47 @@ fn with_candidates<T>(
     let (x, y) = (&comparison.anchors.vectors, &comparison.references.vectors);
     let candidates = Candidates::new(&distance.matrix(x, y)?, &comparison, "golden")?;
     Ok(look(&candidates))
+}
+
+/// Pairs that are cut off by their distance. A pair is as far as its reverse, and where a cut goes between them the peer takes
+/// either: `topk` has no order among equals. So where its pairs have the distances of ours, one by one, they are taken for ours.
+fn up_to_ties(given: &Given<'_>, seen: &Candidates, ours: SignedPairs) -> Mapped<Tuples> {
+    let same = |ours: Pairs, role: &str, kind: Kind| -> Mapped<Pairs> {
+        let Some(&[count, 2]) = given.shape_of_output(role) else {
+            return Ok(ours);
+        };
+        let numbers = given.start_of_output(role, 2 * count)?;
+        let theirs: BTreeSet<(u32, u32)> = numbers
+            .chunks(2)
+            .map(|pair| (pair[0] as u32, pair[1] as u32))
+            .collect();
+        let possible = |&(a, b): &(u32, u32)| {
+            a < seen.anchors().end && b < seen.references().end && seen.kind(a, b) == kind
+        };
+        if theirs.len() != ours.len() || !theirs.iter().all(possible) {
+            return Ok(ours);
+        }
+        let distances = |pairs: &mut dyn Iterator<Item = (u32, u32)>| {
+            let mut distances: Vec<f64> = pairs.map(|(a, b)| seen.distance(a, b)).collect();
+            distances.sort_by(f64::total_cmp);
+            distances
+        };
+        let one = distances(&mut ours.iter());
+        let other = distances(&mut theirs.iter().copied());
+        let equal = one
+            .iter()
+            .zip(&other)
+            .all(|(x, y)| (x - y).abs() <= 1e-12 * (1.0 + x.abs()));
+        Ok(if equal {
+            theirs.into_iter().collect()
+        } else {
+            ours
+        })
+    };
+    Ok(Tuples::Pairs(SignedPairs {
+        positive: same(ours.positive, "pos_pairs", Kind::Positive)?,
+        negative: same(ours.negative, "neg_pairs", Kind::Negative)?,
+    }))
 }
 
 /// The probability with which each reference is drawn, a row for each anchor.
