@@ -26,6 +26,16 @@ pub trait PairLoss: Debug + Send + Sync {
     /// # Errors
     /// Those of candle.
     fn negative(&self, distance: &Tensor) -> Result<Tensor>;
+    /// Both sides, for a loss that compares the pairs of one with those of the other, or has another form for similarities.
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn sides(&self, sides: &Sides<'_>) -> Result<[Option<Tensor>; 2]> {
+        Ok([
+            sides.positive.map(|it| self.positive(it)).transpose()?,
+            sides.negative.map(|it| self.negative(it)).transpose()?,
+        ])
+    }
     /// How the terms of each of the two parts become one number where nobody says otherwise. The divisor of both is the
     /// number of all pairs.
     fn reducer(&self) -> Reducer {
@@ -51,6 +61,17 @@ pub trait PairLoss: Debug + Send + Sync {
     fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
         None
     }
+}
+
+/// The distances of all pairs of each side.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides<'a> {
+    /// Of pairs that belong together, `(t)`; none where there is no such pair.
+    pub positive: Option<&'a Tensor>,
+    /// Of pairs that do not.
+    pub negative: Option<&'a Tensor>,
+    /// Whether they are similarities, negated.
+    pub negated: bool,
 }
 
 /// A loss of triplets, as a function of their two distances.

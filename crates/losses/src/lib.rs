@@ -26,7 +26,7 @@ pub use classes::*;
 pub use combine::sum::{Sum, Weighed};
 pub use compat::Compat;
 pub use family::{
-    BatchLoss, ClassificationLoss, ListLoss, Lists, Mined, PairLoss, ScoreLoss, TripletLoss,
+    BatchLoss, ClassificationLoss, ListLoss, Lists, Mined, PairLoss, ScoreLoss, Sides, TripletLoss,
     Weighted,
 };
 pub use lists::*;

@@ -297,14 +297,33 @@ macro_rules! losses {
 
 losses! {
     // Pairs.
+    "binomial_deviance" = BinomialDeviance => pairs,
     "contrastive" = Contrastive => pairs,
+    "intra_pair_variance" = IntraPairVariance => pairs,
+    "online_contrastive" = OnlineContrastive => pairs,
+    "snr_contrastive" = SNRContrastive => pairs,
+    "tcm" = ThresholdConsistentMargin => pairs,
 
     // Triplets.
     "triplet_margin" = TripletMargin => triplets,
 
     // Lists.
+    "circle" = Circle => lists,
+    "fast_ap" = FastAP => lists,
+    "histogram" = Histogram => lists,
+    "lifted" = Lifted => lists,
+    "lifted_generalized" = LiftedGeneralized => lists,
     "multi_similarity" = MultiSimilarity => lists,
+    "n_pair" = NPair => lists,
+    "nca" = NCA => lists,
     "nt_xent" = NTXent => lists,
+    "pnp" = PNP => lists,
+    "ranked_list" = RankedList => lists,
+    "recall_at_k" = RecallAtK => lists,
+    "smooth_ap" = SmoothAP => lists,
+    "supcon" = SupCon => lists,
+    "surrogate_precision" = SurrogatePrecision => lists,
+    "tuplet_margin" = TupletMargin => lists,
 
     // Classes.
     "arcface" = ArcFace => classes,

@@ -7,13 +7,19 @@ use fakes::{Cosine, Fake, Kind, UNIT, join, noise, stream, with_relation, with_v
 use nearfar_core::{Embeddings, Finite, Positive, Reducer};
 use nearfar_kernels::test_util::check_gradient;
 use nearfar_losses::{
-    Compares, Contrastive, LossConfig, MaLSTM, PairForm, PairRegression, Power, Residual,
+    Compares, Compat, Contrastive, Lifted, LiftedGeneralized, LossConfig, MaLSTM, NTXent,
+    NTXentForm, PNP, PNPForm, PairForm, PairRegression, Power, RankedList, Residual, SmoothAP,
     TripletMargin,
 };
+
+/// Losses whose weights are constants to the gradient by definition: theirs is not that of the value. It is tested beside
+/// their formulas.
+const DETACHED: &[&str] = &["circle", "ranked_list"];
 
 /// Every loss with its defaults, and the settings that take another way.
 fn configs() -> Vec<LossConfig> {
     let mut configs = LossConfig::all();
+    configs.retain(|it| !DETACHED.contains(&it.name()));
     configs.push(LossConfig::Contrastive(Contrastive {
         form: PairForm::SquaredHalf,
         positive_margin: Finite::literal(0.4),
@@ -33,6 +39,40 @@ fn configs() -> Vec<LossConfig> {
             power: Power::Two,
             ..triplet
         }),
+        LossConfig::Contrastive(Contrastive {
+            form: PairForm::Squared,
+            ..Contrastive::default()
+        }),
+        LossConfig::Contrastive(Contrastive {
+            form: PairForm::Energy {
+                bound: Positive::literal(2.0),
+            },
+            ..Contrastive::default()
+        }),
+        LossConfig::RankedList(RankedList {
+            detach: false,
+            ..RankedList::default()
+        }),
+        LossConfig::RankedList(RankedList {
+            compat: Some(Compat::Pml),
+            ..RankedList::default()
+        }),
+        LossConfig::Lifted(Lifted {
+            compat: Some(Compat::Pml),
+            ..Lifted::default()
+        }),
+        LossConfig::LiftedGeneralized(LiftedGeneralized {
+            compat: Some(Compat::Pml),
+            ..LiftedGeneralized::default()
+        }),
+        LossConfig::NTXent(NTXent {
+            form: NTXentForm::Decoupled,
+            ..NTXent::default()
+        }),
+        LossConfig::SmoothAP(SmoothAP {
+            include_self: true,
+            temperature: Positive::literal(0.1),
+        }),
         LossConfig::PairRegression(PairRegression {
             low: Finite::literal(1.0),
             high: Finite::literal(4.0),
@@ -45,6 +85,13 @@ fn configs() -> Vec<LossConfig> {
             high: Finite::literal(1.0),
         }),
     ]);
+    for form in [PNPForm::Iu, PNPForm::Ib, PNPForm::Ds, PNPForm::Dq] {
+        configs.push(LossConfig::PNP(PNP {
+            form,
+            temperature: Positive::literal(0.1),
+            ..PNP::default()
+        }));
+    }
     configs
 }
 

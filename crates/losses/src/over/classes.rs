@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use nearfar_core::{
     Comparison, Embeddings, Error, Evaluated, Loss, Parameter, Purpose, Reducer, Relation, Rng,
-    Seed, Terms, Tuples, position_of_name, shape,
+    Seed, Terms, position_of_name, shape,
 };
 use nearfar_kernels::{l2_normalize, log_softmax};
 
@@ -201,33 +201,4 @@ pub(crate) fn estimate(_: &impl ClassificationLoss, _: &Tensor) -> Result<Option
 
 pub(crate) fn check(loss: &impl ClassificationLoss) -> std::result::Result<(), Error> {
     loss.check()
-}
-
-#[cfg(test)]
-mod tests {
-    use nearfar_core::{Pairs, SignedPairs, Triplets};
-
-    use super::*;
-
-    #[test]
-    fn rows_weigh_as_often_as_they_are_in_tuples() {
-        let triplets = Triplets::from_iter([(0, 1, 2), (0, 1, 3)]);
-        let tuples = Tuples::Triplets(triplets);
-        assert_eq!(weights(&tuples, 5, true), [1.0, 1.0, 0.5, 0.5, 0.0]);
-        assert_eq!(
-            weights(&tuples, 2, false),
-            [1.0, 0.0],
-            "of two sets only the anchors"
-        );
-        let pairs = SignedPairs {
-            positive: Pairs::from_iter([(0, 1)]),
-            negative: Pairs::from_iter([(1, 2), (1, 0)]),
-        };
-        let thirds = [2.0 / 3.0, 1.0, 1.0 / 3.0];
-        assert_eq!(weights(&Tuples::Pairs(pairs), 3, true), thirds);
-        assert_eq!(
-            weights(&Tuples::Triplets(Triplets::default()), 2, true),
-            [1.0, 1.0]
-        );
-    }
 }

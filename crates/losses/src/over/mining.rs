@@ -130,3 +130,32 @@ macro_rules! remembers_mining {
     };
 }
 pub(crate) use remembers_mining;
+
+#[cfg(test)]
+mod tests {
+    use nearfar_core::{Pairs, Triplets};
+
+    use super::*;
+
+    #[test]
+    fn rows_weigh_as_often_as_they_are_in_tuples() {
+        let triplets = Triplets::from_iter([(0, 1, 2), (0, 1, 3)]);
+        let tuples = Tuples::Triplets(triplets);
+        assert_eq!(weights(&tuples, 5, true), [1.0, 1.0, 0.5, 0.5, 0.0]);
+        assert_eq!(
+            weights(&tuples, 2, false),
+            [1.0, 0.0],
+            "of two sets only the anchors"
+        );
+        let pairs = SignedPairs {
+            positive: Pairs::from_iter([(0, 1)]),
+            negative: Pairs::from_iter([(1, 2), (1, 0)]),
+        };
+        let thirds = [2.0 / 3.0, 1.0, 1.0 / 3.0];
+        assert_eq!(weights(&Tuples::Pairs(pairs), 3, true), thirds);
+        assert_eq!(
+            weights(&Tuples::Triplets(Triplets::default()), 2, true),
+            [1.0, 1.0]
+        );
+    }
+}

@@ -7,7 +7,7 @@ use nearfar_core::{
     Comparison, Distance, Error, Evaluated, Loss, Pairs, Reducer, Relation, Rng, SignedPairs, Terms,
 };
 
-use crate::family::PairLoss;
+use crate::family::{PairLoss, Sides};
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::rows::{Way, Where, evaluate};
 use crate::over::{reduced, rows_of_pairs};
@@ -109,8 +109,12 @@ impl<L: PairLoss> Loss for OverPairs<L> {
             };
             Ok(Terms { divisor, ..terms })
         };
-        let positive = positive.map(|it| self.loss.positive(&it)).transpose()?;
-        let negative = negative.map(|it| self.loss.negative(&it)).transpose()?;
+        let [positive, negative] = self.loss.sides(&Sides {
+            positive: positive.as_ref(),
+            negative: negative.as_ref(),
+            // What can be below zero is no distance.
+            negated: !self.distance.axioms().non_negative,
+        })?;
         Ok(vec![
             part("positive", positive, pairs.positive)?,
             part("negative", negative, pairs.negative)?,

@@ -120,6 +120,10 @@ pub(crate) fn join(config: &LossConfig, width: usize, dtype: DType) -> Join {
             let kind = Kind::Manhattan;
             join.distance = Some(Box::new(Fake { kind, unit: false }));
         }
+        Compares::Distance("squared_euclidean") => {
+            let kind = Kind::Squared;
+            join.distance = Some(Box::new(Fake { kind, unit: false }));
+        }
         Compares::Distance(_) => join.distance = Some(Box::new(RAW)),
         Compares::Similarity(_) => join.similarity = Some(Box::new(Cosine)),
         Compares::Centers => {}

@@ -1,7 +1,9 @@
 //! Losses of pairs.
 
-use nearfar_core::{Finite, Loss, Reducer};
-use nearfar_losses::{Contrastive, OverPairs, PairForm};
+use nearfar_core::{Distance, Finite, Loss, NegativeSimilarity, NonNegative, Reducer};
+use nearfar_losses::{
+    Contrastive, IntraPairVariance, OverPairs, PairForm, ThresholdConsistentMargin,
+};
 
 use super::{Kind, Parts};
 use crate::golden::{Mapped, Settings, Trouble};
@@ -11,15 +13,25 @@ pub(super) struct Pairs;
 
 impl Kind for Pairs {
     fn names(&self) -> &'static [&'static str] {
-        &["ContrastiveLoss"]
+        &[
+            "ContrastiveLoss",
+            "IntraPairVarianceLoss",
+            "ThresholdConsistentMarginLoss",
+        ]
     }
 
-    fn metric(&self, _: &str) -> Metric {
-        Metric::LP
+    fn metric(&self, name: &str) -> Metric {
+        match name {
+            "ContrastiveLoss" => Metric::LP,
+            _ => Metric::Cosine,
+        }
     }
 
-    fn reducer(&self, _: &str) -> Reducer {
-        Reducer::AvgNonzero {}
+    fn reducer(&self, name: &str) -> Reducer {
+        match name {
+            "IntraPairVarianceLoss" => Reducer::Mean {},
+            _ => Reducer::AvgNonzero {},
+        }
     }
 
     fn build(&self, name: &str, params: &mut Settings, parts: Parts) -> Mapped<Box<dyn Loss>> {
@@ -44,6 +56,37 @@ impl Kind for Pairs {
                     mining,
                     reducer,
                     ..OverPairs::new("contrastive", loss, metric.distance())
+                })
+            }
+            "IntraPairVarianceLoss" => {
+                let loss = IntraPairVariance {
+                    positive_epsilon: NonNegative::new(params.number_or("pos_eps", 0.01)?)?,
+                    negative_epsilon: NonNegative::new(params.number_or("neg_eps", 0.01)?)?,
+                };
+                // A part of a mean is another of 1 − s.
+                let distance: Box<dyn Distance> = if metric.is_similarity() {
+                    Box::new(NegativeSimilarity(metric.similarity()))
+                } else {
+                    metric.distance()
+                };
+                Box::new(OverPairs {
+                    mining,
+                    reducer,
+                    ..OverPairs::new("intra_pair_variance", loss, distance)
+                })
+            }
+            "ThresholdConsistentMarginLoss" => {
+                let loss = ThresholdConsistentMargin {
+                    positive_weight: NonNegative::new(params.number_or("lambda_plus", 1.0)?)?,
+                    negative_weight: NonNegative::new(params.number_or("lambda_minus", 1.0)?)?,
+                    positive_margin: Finite::new(params.number_or("margin_plus", 0.9)?)?,
+                    negative_margin: Finite::new(params.number_or("margin_minus", 0.5)?)?,
+                };
+                let distance = NegativeSimilarity(metric.similarity());
+                Box::new(OverPairs {
+                    mining,
+                    reducer,
+                    ..OverPairs::new("tcm", loss, Box::new(distance))
                 })
             }
             other => return Err(Trouble::unmapped(format!("the loss {other}"))),

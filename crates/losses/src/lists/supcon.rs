@@ -1,0 +1,68 @@
+//! Supervised contrastive loss.
+
+use candle_core::{Result, Tensor};
+use nearfar_core::{Positive, Reducer};
+use nearfar_kernels::masked_log_sum_exp;
+use serde::{Deserialize, Serialize};
+
+use crate::family::{ListLoss, Weighted};
+use crate::lists::{any, has};
+
+/// Wants each positive to stand out of all others of its anchor, the other positives among them.
+///
+/// ```text
+/// l(a) = −1/P Σ_p log( exp(s(a, p)/t) / Σ_j exp(s(a, j)/t) )     j over all P positives and all negatives, t = temperature
+/// ```
+///
+/// An anchor without positives costs 0. Averaged over the anchors that cost something (the reducer `avg_nonzero`); a batch
+/// without positives or without negatives is nothing to learn. With two rows in each class it is `nt_xent`. A pair that a miner
+/// lists twice counts once.
+///
+/// Source: Khosla et al., "Supervised contrastive learning", NeurIPS 2020, <https://arxiv.org/abs/2004.11362>, equation 2 (the sum
+/// outside of the logarithm). Agrees with `SupConLoss` of pytorch-metric-learning 2.9.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use nearfar_losses::{ListLoss, SupCon};
+///
+/// let similarity = Tensor::new(&[[1f64, 0.5, 0.5, 0.5]], &Device::Cpu)?; // Itself, two positives, a negative.
+/// let positive = Tensor::new(&[[0f64, 1.0, 1.0, 0.0]], &Device::Cpu)?;
+/// let negative = Tensor::new(&[[0f64, 0.0, 0.0, 1.0]], &Device::Cpu)?;
+/// let loss = SupCon::default().lists(&similarity, &positive, &negative)?;
+/// assert!((loss.values.to_vec1::<f64>()?[0] - 3f64.ln()).abs() < 1e-12); // Each is one of three.
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupCon {
+    /// What similarities are divided by: the smaller, the more the nearest count.
+    pub temperature: Positive,
+}
+
+impl Default for SupCon {
+    /// 0.1, as in the paper.
+    fn default() -> Self {
+        Self {
+            temperature: Positive::literal(0.1),
+        }
+    }
+}
+
+impl ListLoss for SupCon {
+    fn lists(&self, similarity: &Tensor, positive: &Tensor, negative: &Tensor) -> Result<Weighted> {
+        let scaled = (similarity / self.temperature.get())?;
+        let all = masked_log_sum_exp(&scaled, &(positive + negative)?)?; // (n)
+        let present = positive.ne(0f64)?;
+        let kept = present.where_cond(&scaled, &scaled.zeros_like()?)?;
+        let count = present.to_dtype(scaled.dtype())?.sum(1)?;
+        let mean = (kept.sum(1)? / count.maximum(1f64)?)?;
+        let values = ((all - mean)? * has(positive)?)?;
+        let any = (any(positive)? * any(negative)?)?;
+        let weights = count.ones_like()?.broadcast_mul(&any)?;
+        Ok(Weighted { values, weights })
+    }
+
+    fn reducer(&self) -> Reducer {
+        Reducer::AvgNonzero {}
+    }
+}
