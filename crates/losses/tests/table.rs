@@ -626,8 +626,10 @@ fn rows_at_a_time_agree_with_the_lists() -> Result<()> {
                     Some(sum) => (sum + value)?,
                 });
             }
-            let (Some(wanted), Some(found)) = (total, evaluated.total()?) else {
-                panic!("{config:?} on {what}: there is something to learn");
+            let (wanted, found) = match (total, evaluated.total()?) {
+                (Some(wanted), Some(found)) => (wanted, found),
+                (None, None) if config.name() == "n_pair" => continue, // There is one pair of a class.
+                _ => panic!("{config:?} on {what}: there is something to learn"),
             };
             let (w, f) = (numbers(&wanted)[0], numbers(&found)[0]);
             assert!(

@@ -5,6 +5,7 @@ use nearfar_core::Positive;
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Lists, Mined, Weighted};
+use crate::lists::has;
 use crate::lists::ranks::{Ranking, Ranks};
 
 /// Penalizes the negatives before each positive of a query's ranking.
@@ -20,7 +21,7 @@ use crate::lists::ranks::{Ranking, Ranks};
 ///
 /// Averaged over each query's positives and then over the queries that have one; with one class the loss is 0, and a batch
 /// without positives is nothing to learn. Of positives among themselves it wants nothing. A query is not its own positive,
-/// unless `include_self` says so. Only the ranks of positives are computed, for some queries at a time: memory is that of the
+/// unless `include_self` says so, and then others are needed still. Only the ranks of positives are computed, for some queries at a time: memory is that of the
 /// similarities. A miner does not cut the lists, it weighs the queries.
 ///
 /// Source: Li et al., "Rethinking the optimization of average precision: only penalizing negative instances before positive
@@ -124,7 +125,12 @@ impl ListLoss for PNP {
             temperature: self.temperature.get(),
             include_self: self.include_self,
         };
-        ranking.values(lists, |ranks| ranks.mean(&self.cost(ranks)?))
+        let values = ranking
+            .values(lists, |ranks| ranks.mean(&self.cost(ranks)?))?
+            .values;
+        // A query that is only its own positive is left out.
+        let weights = has(lists.positive)?;
+        Ok(Weighted { values, weights })
     }
 
     fn mined(&self) -> Mined {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Positive, Reducer};
-use nearfar_kernels::masked_log_sum_exp;
+use nearfar_kernels::{masked_log_sum_exp, softplus};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Weighted};
@@ -51,12 +51,16 @@ impl Default for SupCon {
 impl ListLoss for SupCon {
     fn lists(&self, similarity: &Tensor, positive: &Tensor, negative: &Tensor) -> Result<Weighted> {
         let scaled = (similarity / self.temperature.get())?;
-        let all = masked_log_sum_exp(&scaled, &(positive + negative)?)?; // (n)
+        let positives = masked_log_sum_exp(&scaled, positive)?; // (n)
+        let negatives = masked_log_sum_exp(&scaled, negative)?;
         let present = positive.ne(0f64)?;
         let kept = present.where_cond(&scaled, &scaled.zeros_like()?)?;
         let count = present.to_dtype(scaled.dtype())?.sum(1)?;
         let mean = (kept.sum(1)? / count.maximum(1f64)?)?;
-        let values = ((all - mean)? * has(positive)?)?;
+        // The logarithm of all is that of the positives and what the negatives add: however little that is, it is above zero,
+        // and the anchor costs something.
+        let added = softplus(&(negatives - &positives)?)?;
+        let values = (((positives - mean)? + added)? * has(positive)?)?;
         let any = (any(positive)? * any(negative)?)?;
         let weights = count.ones_like()?.broadcast_mul(&any)?;
         Ok(Weighted { values, weights })
@@ -64,5 +68,26 @@ impl ListLoss for SupCon {
 
     fn reducer(&self) -> Reducer {
         Reducer::AvgNonzero {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_positive_that_is_nearly_certain_still_costs_something() -> Result<()> {
+        let similarity = Tensor::new(&[[1f32, 0.9, -0.9], [1.0, 0.0, 0.0]], &Device::Cpu)?;
+        let positive = Tensor::new(&[[0f32, 1.0, 0.0], [0.0; 3]], &Device::Cpu)?;
+        let negative = Tensor::new(&[[0f32, 0.0, 1.0], [0.0, 1.0, 1.0]], &Device::Cpu)?;
+        let values = SupCon::default()
+            .lists(&similarity, &positive, &negative)?
+            .values;
+        let values = values.to_vec1::<f32>()?;
+        assert!((values[0] / (-18f32).exp() - 1.0).abs() < 1e-5); // (−0.9 − 0.9) / 0.1
+        assert_eq!(values[1], 0.0);
+        Ok(())
     }
 }
