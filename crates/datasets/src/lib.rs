@@ -37,7 +37,12 @@ pub use formats::{glyphs::Glyphs, lines::LineFormat};
 pub use loader::{BadSamples, Loader};
 pub use pixels::{Color, Filter, Limits, Size};
 pub use sample::{Image, Sample, Thumbnail, Value};
-pub use samplers::{ClassesBySamples, PairSampler, Sampler, SamplerConfig, Shuffled, Small};
+pub use samplers::{
+    AnchorNeighborhood, CategoryBalance, ClassesBySamples, Drawn, Episode, FixedTriplets,
+    GraphSampler, GreedyCoreset, HardClasses, HardForm, HardNegatives, Hierarchical,
+    LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sampler, SamplerConfig, Sampling,
+    Shuffled, Small, TuplesToWeights,
+};
 pub use split::{ClassName, HoldOut};
 pub use standardization::Standardization;
 pub use transforms::{

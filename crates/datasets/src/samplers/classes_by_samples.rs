@@ -3,8 +3,8 @@
 use nearfar_core::{Rng, Stateful};
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Sampler, by_class, cycle::Cycle, positive};
-use crate::Error;
+use super::{Counts, Sampler, by_class, cycle::Cycle, per_class::PerClass};
+use crate::{Dataset, Error};
 
 /// Batches of `classes` distinct classes with `samples` samples each, known as P×K.
 ///
@@ -53,47 +53,24 @@ impl Default for ClassesBySamples {
 
 impl ClassesBySamples {
     pub(super) fn check(&self, counts: &Counts<'_>) -> Result<(), Error> {
-        const NAME: &str = "sampler.classes_by_samples";
-        positive(&format!("{NAME}.classes"), self.classes)?;
-        positive(&format!("{NAME}.samples"), self.samples)?;
-        if let Some(batches) = self.batches {
-            positive(&format!("{NAME}.batches"), batches)?;
-        }
-        let small = counts
-            .counts
-            .iter()
-            .filter(|(_, count)| *count < self.samples)
-            .min_by_key(|(_, count)| *count);
-        if let (Small::Refuse, Some(&(label, count))) = (self.small, small) {
-            return Err(Error::Settings(format!(
-                "`{NAME}` wants {} samples of a class, but class `{}` has {count}; use `samples = {count}`, or \
-                 `small = \"repeat\"` or `\"skip\"`",
-                self.samples,
-                counts.name(label)
-            )));
-        }
-        let usable = counts
-            .counts
-            .iter()
-            .filter(|(_, count)| self.uses(*count))
-            .count();
-        if usable < self.classes {
-            return Err(Error::Settings(if usable == counts.counts.len() {
-                format!(
-                    "`{NAME}` wants {} classes a batch, but there are {usable} to train on; use `classes = {usable}` or fewer",
-                    self.classes
-                )
-            } else {
-                format!(
-                    "`{NAME}` wants {} classes a batch, but of {} classes {usable} have the {} samples; use fewer `classes` \
-                     or `samples`, or `small = \"repeat\"`",
-                    self.classes,
-                    counts.counts.len(),
-                    self.samples
-                )
-            }));
-        }
-        Ok(())
+        let per_class = PerClass {
+            name: "classes_by_samples",
+            classes: self.classes,
+            called: "classes",
+            samples: self.samples,
+            small: self.small,
+            batches: self.batches,
+        };
+        per_class.check(counts)
+    }
+
+    pub(super) fn build(
+        &self,
+        _: &dyn Dataset,
+        counts: &Counts<'_>,
+    ) -> Result<Box<dyn Sampler>, Error> {
+        self.check(counts)?;
+        Ok(Box::new(self.clone()))
     }
 
     /// Whether a class of this many samples is used.

@@ -4,7 +4,7 @@ use nearfar_core::{Fraction, Rng, Stateful};
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Sampler, by_class, cycle::Cycle, half, positive};
-use crate::Error;
+use crate::{Dataset, Error};
 
 /// Pairs of two samples of one class, or of two classes, in fixed shares.
 ///
@@ -55,6 +55,15 @@ impl PairSampler {
             ));
         }
         Ok(())
+    }
+
+    pub(super) fn build(
+        &self,
+        _: &dyn Dataset,
+        counts: &Counts<'_>,
+    ) -> Result<Box<dyn Sampler>, Error> {
+        self.check(counts)?;
+        Ok(Box::new(self.clone()))
     }
 
     /// Whether pair `index` of an epoch is positive: the whole part of `positive · index + ½` grows there.

@@ -1,0 +1,910 @@
+//! All samplers: what each promises, what it was shown, and what is left of it in a checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{DType, Device, Tensor};
+use nearfar_core::{
+    Candidates, EmbeddingTable, Finite, Fraction, Miner, NonNegative, Purpose, Rng, Seed, Span,
+    Stateful, Triplets, Tuples,
+};
+
+use super::*;
+use crate::{Dataset, Error, Sample, Value};
+
+/// Samples whose only input is a number; samples of one number are duplicates.
+struct Numbers {
+    labels: Vec<u32>,
+    names: Vec<String>,
+    inputs: Vec<u32>,
+}
+
+impl Dataset for Numbers {
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+    fn classes(&self) -> &[String] {
+        &self.names
+    }
+    fn sample(&self, index: u32) -> Result<Sample, Error> {
+        let input = self.inputs[index as usize];
+        Ok(Sample::of(Value::Tokens(vec![input, 7])))
+    }
+}
+
+/// Eight classes of four to seven samples, of three super-classes, not in order.
+fn data() -> Numbers {
+    let labels: Vec<u32> = (0..44).map(|it| (it * it + it / 3) % 8).collect();
+    let mut labels: Vec<u32> = labels;
+    for class in 0..8 {
+        labels.extend([class; 4]);
+    }
+    let of = ["a", "a", "b", "b", "b", "c", "c", "c"];
+    let names = (0..8).map(|it| format!("{}/{it}", of[it])).collect();
+    let inputs = (0..labels.len() as u32).map(|it| it % 30).collect();
+    Numbers {
+        labels,
+        names,
+        inputs,
+    }
+}
+
+fn table(data: &Numbers, dim: usize, seed: u64) -> EmbeddingTable {
+    let mut rng = Seed(seed).rng(Purpose::Generation, 0);
+    let n = data.labels.len();
+    let mut vectors = Vec::new();
+    for &label in &data.labels {
+        let mut place = Seed(seed).rng(Purpose::Generation, 100 + u64::from(label));
+        vectors.extend((0..dim).map(|_| (place.normal() + 0.7 * rng.normal()) as f32));
+    }
+    EmbeddingTable {
+        vectors,
+        dim,
+        labels: data.labels.clone(),
+        ids: (0..n as u64).collect(),
+    }
+}
+
+/// Every sampler in a size that fits, and those whose settings choose another way.
+fn small() -> Vec<SamplerConfig> {
+    let span = Span::Epochs(1);
+    let mut all: Vec<SamplerConfig> = SamplerConfig::all().into_iter().map(shrunk).collect();
+    all.push(SamplerConfig::HardClasses(HardClasses {
+        form: HardForm::Max,
+        classes: 3,
+        pool: Some(5),
+        every: Span::Steps(7),
+        ..HardClasses::default()
+    }));
+    all.push(SamplerConfig::HardNegatives(HardNegatives {
+        anchors: 5,
+        negatives: 3,
+        range_min: 2,
+        range_max: 9,
+        relative_margin: Some(Fraction::literal(0.05)),
+        absolute_margin: Some(NonNegative::literal(0.1)),
+        sampling: Sampling::Random,
+        subset: Some(40),
+        every: span,
+        ..HardNegatives::default()
+    }));
+    all.push(SamplerConfig::CategoryBalance(CategoryBalance {
+        categories: 2,
+        classes: 2,
+        samples: 3,
+        draw: Drawn::Evenly,
+        ..CategoryBalance::default()
+    }));
+    all
+}
+
+fn shrunk(config: SamplerConfig) -> SamplerConfig {
+    use SamplerConfig as S;
+    match config {
+        S::Shuffled(it) => S::Shuffled(Shuffled { size: 9, ..it }),
+        S::NoDuplicates(it) => S::NoDuplicates(NoDuplicates { size: 9, ..it }),
+        S::ClassesBySamples(it) => S::ClassesBySamples(ClassesBySamples {
+            classes: 4,
+            samples: 3,
+            ..it
+        }),
+        S::Pairs(it) => S::Pairs(PairSampler { size: 6, ..it }),
+        S::Episode(it) => S::Episode(Episode {
+            ways: 3,
+            support: 1,
+            queries: 3,
+            ..it
+        }),
+        S::FixedTriplets(it) => S::FixedTriplets(FixedTriplets {
+            triplets: 25,
+            size: 4,
+            ..it
+        }),
+        S::Hierarchical(it) => S::Hierarchical(Hierarchical {
+            classes: 3,
+            samples: 2,
+            ..it
+        }),
+        S::CategoryBalance(it) => S::CategoryBalance(CategoryBalance {
+            categories: 2,
+            classes: 2,
+            samples: 2,
+            ..it
+        }),
+        S::AnchorNeighborhood(it) => S::AnchorNeighborhood(AnchorNeighborhood {
+            anchors: 2,
+            classes: 3,
+            samples: 2,
+            ..it
+        }),
+        S::GraphSampler(it) => S::GraphSampler(GraphSampler {
+            classes: 3,
+            samples: 4,
+            ..it
+        }),
+        S::HardClasses(it) => S::HardClasses(HardClasses { classes: 4, ..it }),
+        S::MagnetClusters(it) => S::MagnetClusters(MagnetClusters {
+            clusters: 4,
+            samples: 3,
+            ..it
+        }),
+        S::GreedyCoreset(it) => S::GreedyCoreset(GreedyCoreset { classes: 4, ..it }),
+        S::HardNegatives(it) => S::HardNegatives(HardNegatives {
+            anchors: 4,
+            range_max: 6,
+            ..it
+        }),
+        S::LossProportional(it) => S::LossProportional(LossProportional {
+            classes: 4,
+            samples: 3,
+            ..it
+        }),
+        S::TuplesToWeights(it) => S::TuplesToWeights(TuplesToWeights {
+            size: 9,
+            subset: 50,
+            ..it
+        }),
+    }
+}
+
+fn stream(position: u64) -> Rng {
+    Seed(4).rng(Purpose::Sampling, position)
+}
+
+fn refreshed(config: &SamplerConfig, data: &Numbers, table: &EmbeddingTable) -> Box<dyn Sampler> {
+    let mut sampler = config.build(data).expect("it fits");
+    let mut rng = Seed(4).rng(Purpose::Refresh, 1);
+    sampler.refresh(table, &mut rng).expect("it is of the data");
+    sampler
+}
+
+/// Rows that are hard on code.
+fn awkward_tables(data: &Numbers) -> Vec<(&'static str, EmbeddingTable)> {
+    let plain = table(data, 5, 1);
+    let with = |change: &dyn Fn(usize, f32) -> f32| {
+        let mut table = plain.clone();
+        for (place, x) in table.vectors.iter_mut().enumerate() {
+            *x = change(place, *x);
+        }
+        table
+    };
+    vec![
+        ("one dimension", table(data, 1, 2)),
+        ("many dimensions", table(data, 19, 3)),
+        ("coinciding rows", with(&|place, _| (place % 5) as f32)),
+        ("rows of zeros", with(&|_, _| 0.0)),
+        ("huge rows", with(&|_, x| x * 1e30)),
+        ("tiny rows", with(&|_, x| x * 1e-30)),
+        ("not a number", with(&|_, _| f32::NAN)),
+        (
+            "one is not a number",
+            with(&|place, x| if place == 12 { f32::NAN } else { x }),
+        ),
+        ("some are missing", plain.filter(|row| row % 3 != 1)),
+        ("nobody", plain.filter(|_| false)),
+        ("plain", plain),
+    ]
+}
+
+#[test]
+fn every_sampler_is_a_function_of_its_seed_and_of_what_it_was_shown() {
+    let data = data();
+    for config in small() {
+        let unseen = config.build(&data).expect("it fits");
+        let length = unseen.epoch(&data.labels, &mut stream(0)).len();
+        for (name, table) in awkward_tables(&data) {
+            let sampler = refreshed(&config, &data, &table);
+            let again = refreshed(&config, &data, &table);
+            for epoch in 0..3 {
+                let batches = sampler.epoch(&data.labels, &mut stream(epoch));
+                assert_eq!(
+                    batches,
+                    again.epoch(&data.labels, &mut stream(epoch)),
+                    "{config:?} of {name}"
+                );
+                if !matches!(config, SamplerConfig::NoDuplicates(_)) {
+                    assert_eq!(batches.len(), length, "{config:?} of {name}");
+                }
+                let rows = batches.concat();
+                assert!(!rows.is_empty() && batches.iter().all(|it| !it.is_empty()));
+                let within = |it: &u32| (*it as usize) < data.labels.len();
+                assert!(rows.iter().all(within), "{config:?} of {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_restored_goes_on_with_the_same_bits() {
+    let data = data();
+    for config in small() {
+        for (name, table) in awkward_tables(&data) {
+            let shown = refreshed(&config, &data, &table);
+            let mut restored = config.build(&data).expect("it fits");
+            restored.restore(&shown.state()).expect("its own state");
+            assert_eq!(shown.state().len(), restored.state().len());
+            for epoch in 0..3 {
+                assert_eq!(
+                    shown.epoch(&data.labels, &mut stream(epoch)),
+                    restored.epoch(&data.labels, &mut stream(epoch)),
+                    "{config:?} of {name}"
+                );
+            }
+            // What is derived from the table is kept, and nothing else is.
+            let wants = shown.interval().is_some();
+            assert_eq!(wants, !shown.state().is_empty(), "{config:?}");
+            restored.restore(&BTreeMap::new()).expect("nothing yet");
+            assert!(restored.state().is_empty());
+        }
+    }
+}
+
+#[test]
+fn state_that_does_not_fit_is_refused_by_name() {
+    let data = data();
+    for config in small() {
+        let shown = refreshed(&config, &data, &table(&data, 5, 1));
+        let state = shown.state();
+        let refused = |change: &dyn Fn(&mut BTreeMap<String, Tensor>), what: &str| {
+            let mut state = state.clone();
+            change(&mut state);
+            let mut sampler = config.build(&data).expect("it fits");
+            let error = sampler
+                .restore(&state)
+                .expect_err("it does not fit")
+                .to_string();
+            assert!(error.contains(what), "{config:?}: {error}");
+        };
+        let other = || Tensor::zeros((1, 1), DType::F32, &Device::Cpu).expect("small");
+        refused(
+            &|state| {
+                state.insert("unknown".into(), other());
+            },
+            "unknown",
+        );
+        for name in state.keys() {
+            refused(
+                &|state| {
+                    state.insert(
+                        name.clone(),
+                        Tensor::zeros((3, 2), DType::F64, &Device::Cpu).expect("small"),
+                    );
+                },
+                name,
+            );
+            if state.len() > 1 {
+                refused(
+                    &|state| {
+                        state.remove(name);
+                    },
+                    name,
+                );
+            }
+            if state[name].dtype() == DType::U32 {
+                let size = state[name].dims2().expect("a matrix");
+                let outside = vec![u32::MAX - 1; size.0 * size.1];
+                let outside = Tensor::from_vec(outside, size, &Device::Cpu).expect("full");
+                refused(
+                    &|state| {
+                        state.insert(name.clone(), outside.clone());
+                    },
+                    "names 4294967294",
+                );
+            }
+        }
+        let mut sampler = config.build(&data).expect("it fits");
+        if sampler.interval().is_some() {
+            let mut table = table(&data, 5, 1);
+            table.ids[3] = 1_000;
+            let error = sampler
+                .refresh(&table, &mut stream(0))
+                .expect_err("outside");
+            assert!(error.to_string().contains("sample 1000"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn every_sampler_is_read_by_its_name_alone_and_written_as_it_was() {
+    #[derive(Deserialize)]
+    struct Run {
+        sampler: SamplerConfig,
+    }
+    for sampler in SamplerConfig::all().into_iter().chain(small()) {
+        let written = toml::to_string(&sampler).expect("settings are tables");
+        let read: SamplerConfig = toml::from_str(&written).expect("what was written");
+        assert_eq!(read, sampler);
+        assert!(!sampler.doc().is_empty());
+    }
+    for sampler in SamplerConfig::all() {
+        let text = format!("sampler.{} = {{}}", sampler.name());
+        let read: Run = toml::from_str(&text).expect("every setting has a default");
+        assert_eq!(read.sampler, sampler);
+    }
+    let text = "sampler.hard_negatives = { skip_top = 3, every = { steps = 500 } }";
+    let read: Run = toml::from_str(text).expect("another name of `range_min`");
+    let SamplerConfig::HardNegatives(it) = read.sampler else {
+        panic!("it is named");
+    };
+    assert_eq!((it.range_min, it.every), (3, Span::Steps(500)));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_both_numbers() {
+    let data = data();
+    let refused = |text: &str, what: &str| {
+        let config: SamplerConfig = toml::from_str(text).expect("it can be read");
+        let error = config
+            .build(&data)
+            .err()
+            .expect("it cannot be done")
+            .to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    refused(
+        "hard_classes = { classes = 9 }",
+        "wants 9 classes a batch, but there are 8",
+    );
+    refused(
+        "hard_classes = { classes = 4, pool = 3 }",
+        "4 classes of a `pool` of 3",
+    );
+    refused(
+        "anchor_neighborhood = { anchors = 3, classes = 3 }",
+        "wants 9 classes",
+    );
+    refused(
+        "graph_sampler = { classes = 4, samples = 100 }",
+        "wants 100 samples of a class",
+    );
+    refused(
+        "graph_sampler = { classes = 4, every = { epochs = 0 } }",
+        "every` is 0",
+    );
+    refused("episode = { ways = 3 }", "wants 5 + 15 samples of a class");
+    refused(
+        "hierarchical = { super_classes = 4 }",
+        "wants 4 super-classes a batch, but there are 3",
+    );
+    refused(
+        "category_balance = { separator = \":\" }",
+        "before the last `:`",
+    );
+    refused(
+        "hard_negatives = { negatives = 7, range_max = 5 }",
+        "takes 7 negatives",
+    );
+    refused("magnet_clusters = { per_class = 0 }", "per_class` is 0");
+    refused("no_duplicates = { size = 0 }", "size` is 0");
+    let one_class = Numbers {
+        labels: vec![0; 9],
+        names: Vec::new(),
+        inputs: vec![0; 9],
+    };
+    for text in [
+        "hard_negatives = {}",
+        "fixed_triplets = {}",
+        "magnet_clusters = {}",
+    ] {
+        let config: SamplerConfig = toml::from_str(text).expect("it can be read");
+        assert!(config.build(&one_class).is_err(), "{text}");
+    }
+}
+
+fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> usize {
+    items.into_iter().collect::<BTreeSet<T>>().len()
+}
+
+#[test]
+fn batches_have_the_classes_and_samples_that_they_promise() {
+    let data = data();
+    let label = |&it: &u32| data.labels[it as usize];
+    let shown = table(&data, 5, 1);
+    for (config, classes, samples) in [
+        (
+            "anchor_neighborhood = { anchors = 2, classes = 3, samples = 2 }",
+            6,
+            2,
+        ),
+        ("graph_sampler = { classes = 3, samples = 4 }", 3, 4),
+        ("hard_classes = { classes = 5, samples = 2 }", 5, 2),
+        ("greedy_coreset = { classes = 5, samples = 3 }", 5, 3),
+        ("loss_proportional = { classes = 5, samples = 3 }", 5, 3),
+        ("episode = { ways = 3, support = 1, queries = 3 }", 3, 4),
+    ] {
+        let config: SamplerConfig = toml::from_str(config).expect("settings");
+        for sampler in [
+            config.build(&data).expect("it fits"),
+            refreshed(&config, &data, &shown),
+        ] {
+            for batch in sampler.epoch(&data.labels, &mut stream(3)) {
+                assert_eq!(batch.len(), classes * samples, "{config:?}");
+                assert_eq!(distinct(batch.iter()), batch.len(), "{config:?}");
+                assert_eq!(distinct(batch.iter().map(label)), classes, "{config:?}");
+                for class in batch.chunks(samples) {
+                    assert_eq!(distinct(class.iter().map(label)), 1, "{config:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn super_classes_are_few_in_a_batch_and_all_choices_are_made() {
+    let data = data();
+    let group = |&it: &u32| &data.names[data.labels[it as usize] as usize][..1];
+    let config: SamplerConfig =
+        toml::from_str("hierarchical = { classes = 3, samples = 2 }").expect("settings");
+    let sampler = config.build(&data).expect("it fits");
+    let batches = sampler.epoch(&data.labels, &mut stream(0));
+    assert_eq!(batches.len(), 3 * 4);
+    let mut choices = BTreeMap::<BTreeSet<&str>, usize>::new();
+    for batch in &batches {
+        let groups: BTreeSet<&str> = batch.iter().map(group).collect();
+        // `a` has two classes, the others three.
+        let classes = if groups.contains("a") { 5 } else { 6 };
+        assert_eq!(batch.len(), 2 * classes);
+        assert_eq!(
+            distinct(batch.iter().map(|&it| data.labels[it as usize])),
+            classes
+        );
+        *choices.entry(groups).or_default() += 1;
+    }
+    assert_eq!(choices.values().collect::<Vec<_>>(), [&4, &4, &4]);
+
+    let text = "category_balance = { categories = 2, classes = 2, samples = 2, draw = \"evenly\", batches = 9 }";
+    let config: SamplerConfig = toml::from_str(text).expect("settings");
+    let sampler = config.build(&data).expect("it fits");
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for batch in sampler.epoch(&data.labels, &mut stream(0)) {
+        assert_eq!(batch.len(), 8);
+        let groups: BTreeSet<&str> = batch.iter().map(group).collect();
+        assert_eq!(groups.len(), 2);
+        groups
+            .into_iter()
+            .for_each(|it| *counts.entry(it).or_default() += 1);
+    }
+    assert_eq!(counts.values().collect::<Vec<_>>(), [&6, &6, &6]);
+    let text = "category_balance = { categories = 1, classes = 2, samples = 2, batches = 4000 }";
+    let config: SamplerConfig = toml::from_str(text).expect("settings");
+    let sampler = config.build(&data).expect("it fits");
+    let batches = sampler.epoch(&data.labels, &mut stream(0));
+    let of_a = batches.iter().filter(|it| group(&it[0]) == "a").count();
+    assert!(of_a.abs_diff(1000) < 137, "{of_a}"); // 2 of 8 classes; five standard deviations.
+}
+
+#[test]
+fn the_list_of_triplets_is_fixed_and_comes_in_another_order() {
+    let data = data();
+    let sampler = FixedTriplets {
+        triplets: 25,
+        size: 4,
+        list: 3,
+    };
+    let epoch = |position| {
+        let rows = sampler.epoch(&data.labels, &mut stream(position)).concat();
+        let triplets: Vec<[u32; 3]> = rows.chunks(3).map(|it| [it[0], it[1], it[2]]).collect();
+        triplets
+    };
+    let (mut one, mut other) = (epoch(0), epoch(1));
+    assert_eq!(one.len(), 25);
+    assert_ne!(one, other);
+    one.sort_unstable();
+    other.sort_unstable();
+    assert_eq!(one, other);
+    for [anchor, positive, negative] in one {
+        let label = |it: u32| data.labels[it as usize];
+        assert!(anchor != positive && label(anchor) == label(positive));
+        assert_ne!(label(anchor), label(negative));
+    }
+    let another = FixedTriplets {
+        list: 4,
+        ..sampler.clone()
+    };
+    assert_ne!(
+        another.epoch(&data.labels, &mut stream(0)),
+        sampler.epoch(&data.labels, &mut stream(0))
+    );
+}
+
+#[test]
+fn no_input_is_twice_in_a_batch_and_every_sample_is_there_once() {
+    let mut data = data();
+    for repeated in [30, 5, 1] {
+        data.inputs = (0..data.labels.len() as u32)
+            .map(|it| it % repeated)
+            .collect();
+        let sampler = NoDuplicates {
+            size: 8,
+            drop_last: false,
+        };
+        let sampler = sampler.build(&data).expect("it fits");
+        let batches = sampler.epoch(&data.labels, &mut stream(0));
+        for batch in &batches {
+            assert!(batch.len() <= 8);
+            assert_eq!(
+                distinct(batch.iter().map(|&it| data.inputs[it as usize])),
+                batch.len()
+            );
+        }
+        let mut all = batches.concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..data.labels.len() as u32));
+    }
+}
+
+/// The tensor of a sampler's state, as it is.
+fn places(sampler: &dyn Sampler, name: &str) -> Vec<Vec<u32>> {
+    sampler.state()[name].to_vec2().expect("places")
+}
+
+fn numbers(sampler: &dyn Sampler, name: &str) -> Vec<f32> {
+    let flat = sampler.state()[name].flatten_all();
+    flat.and_then(|it| it.to_vec1()).expect("numbers")
+}
+
+/// `d²` of two rows of length 1, in the plainest way.
+fn far(table: &EmbeddingTable, one: usize, other: usize) -> f64 {
+    let unit = |row: usize| -> Vec<f64> {
+        let row = table.row(row);
+        let length = row
+            .iter()
+            .map(|&x| f64::from(x).powi(2))
+            .sum::<f64>()
+            .sqrt();
+        row.iter().map(|&x| f64::from(x) / length).collect()
+    };
+    let (x, y) = (unit(one), unit(other));
+    x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum()
+}
+
+#[test]
+fn neighbors_of_classes_are_those_of_all_their_pairs() {
+    let data = data();
+    let shown = table(&data, 5, 1);
+    let config = shrunk(SamplerConfig::AnchorNeighborhood(
+        AnchorNeighborhood::default(),
+    ));
+    let sampler = refreshed(&config, &data, &shown);
+    let neighbors = places(&*sampler, "neighbors");
+    let labels = &data.labels;
+    let members = |class: u32| -> Vec<usize> {
+        (0..labels.len())
+            .filter(|&it| labels[it] == class)
+            .collect()
+    };
+    for class in 0..8 {
+        let between = |other: u32| {
+            let (own, others) = (members(class), members(other));
+            let pairs = own
+                .iter()
+                .flat_map(|a| others.iter().map(move |b| (*a, *b)));
+            let pairs: Vec<(usize, usize)> = pairs.collect();
+            let sum: f64 = pairs.iter().map(|&(a, b)| far(&shown, a, b)).sum();
+            sum / pairs.len() as f64
+        };
+        let mut others: Vec<(f64, u32)> = (0..8)
+            .filter(|&it| it != class)
+            .map(|it| (between(it), it))
+            .collect();
+        others.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let wanted: Vec<u32> = others.iter().take(5).map(|it| it.1).collect();
+        assert_eq!(neighbors[class as usize], wanted);
+    }
+    // Each region is the anchor and its nearest that are not there yet.
+    for batch in sampler.epoch(&data.labels, &mut stream(2)) {
+        let classes: Vec<u32> = batch
+            .chunks(2)
+            .map(|it| data.labels[it[0] as usize])
+            .collect();
+        let first: BTreeSet<u32> = neighbors[classes[0] as usize]
+            .iter()
+            .copied()
+            .filter(|&it| it != classes[3])
+            .take(2)
+            .collect();
+        assert_eq!(first, classes[1..3].iter().copied().collect());
+    }
+}
+
+#[test]
+fn hard_negatives_are_the_most_similar_but_for_those_that_are_guarded_against() {
+    let data = data();
+    let shown = table(&data, 5, 1);
+    for (relative, absolute, skip) in [
+        (None, None, 0),
+        (Some(0.05), None, 2),
+        (None, Some(0.1), 0),
+        (Some(0.2), Some(0.3), 1),
+    ] {
+        let config = SamplerConfig::HardNegatives(HardNegatives {
+            anchors: 6,
+            negatives: 2,
+            range_min: skip,
+            range_max: 8,
+            relative_margin: relative.map(Fraction::literal),
+            absolute_margin: absolute.map(NonNegative::literal),
+            ..HardNegatives::default()
+        });
+        let sampler = refreshed(&config, &data, &shown);
+        let lists = places(&*sampler, "negatives");
+        let similar = |a: usize, b: usize| 1.0 - far(&shown, a, b) / 2.0;
+        let count = data.labels.len();
+        let labels = &data.labels;
+        let of_class = |a: usize, same: bool| {
+            (0..count).filter(move |&it| it != a && (labels[it] == labels[a]) == same)
+        };
+        for anchor in 0..count {
+            let mut foreign: Vec<usize> = of_class(anchor, false).collect();
+            foreign.sort_by(|&x, &y| similar(anchor, y).total_cmp(&similar(anchor, x)));
+            let own = of_class(anchor, true)
+                .map(|it| similar(anchor, it))
+                .fold(f64::MIN, f64::max);
+            let kept = foreign[skip..8].iter().copied().filter(|&it| {
+                let s = similar(anchor, it);
+                relative.is_none_or(|r| s <= own - r * own.abs())
+                    && absolute.is_none_or(|m| s <= own - m)
+            });
+            let wanted: Vec<u32> = kept.map(|it| it as u32).collect();
+            let found: Vec<u32> = lists[anchor]
+                .iter()
+                .copied()
+                .filter(|&it| it != u32::MAX)
+                .collect();
+            assert_eq!(found, wanted, "of {anchor}");
+        }
+        for batch in sampler.epoch(&data.labels, &mut stream(2)) {
+            assert_eq!(batch.len(), 24);
+            for rows in batch.chunks(4) {
+                let label = |it: u32| data.labels[it as usize];
+                assert!(rows[0] != rows[1] && label(rows[0]) == label(rows[1]));
+                assert!(label(rows[2]) != label(rows[0]) && label(rows[3]) != label(rows[0]));
+                assert_ne!(rows[2], rows[3]);
+                let list: Vec<u32> = lists[rows[0] as usize]
+                    .iter()
+                    .copied()
+                    .filter(|&it| it != u32::MAX)
+                    .collect();
+                for (&row, &listed) in rows[2..].iter().zip(&list) {
+                    assert_eq!(row, listed, "the first of the list");
+                }
+            }
+        }
+    }
+}
+
+/// All triplets that violate a margin of 0.2, of a batch.
+#[derive(Debug)]
+struct Violating;
+
+impl Stateful for Violating {}
+
+impl Miner for Violating {
+    fn mine(&self, seen: &Candidates, _: &mut Rng) -> Tuples {
+        let mut triplets = Triplets::default();
+        for a in seen.anchors() {
+            for p in seen.positives(a) {
+                for n in seen.negatives(a) {
+                    if n.distance <= p.distance + 0.2 {
+                        triplets.push(a, p.index, n.index);
+                    }
+                }
+            }
+        }
+        Tuples::Triplets(triplets)
+    }
+}
+
+#[test]
+fn counted_violations_weigh_as_those_of_a_miner_that_lists_them() {
+    let data = data();
+    let settings = TuplesToWeights {
+        size: 9,
+        subset: 50,
+        ..TuplesToWeights::default()
+    };
+    for (name, table) in awkward_tables(&data) {
+        let counted = refreshed(
+            &SamplerConfig::TuplesToWeights(settings.clone()),
+            &data,
+            &table,
+        );
+        let mut mined = settings
+            .with_miner(&data, Box::new(Violating))
+            .expect("it fits");
+        mined
+            .refresh(&table, &mut Seed(4).rng(Purpose::Refresh, 1))
+            .expect("its data");
+        let (one, other) = (numbers(&*counted, "weights"), numbers(&*mined, "weights"));
+        assert_eq!(one.iter().filter(|it| **it > 0.0).count() <= 50, true);
+        if name != "one dimension" {
+            // There all distances are 0 or 2, and 2 + 0.2 rounds in its own way.
+            let close = |(x, y): (&f32, &f32)| (x - y).abs() < 1e-3;
+            assert!(one.iter().zip(&other).all(close), "{name}");
+        }
+    }
+    // Draws follow the weights.
+    let sampler = refreshed(
+        &SamplerConfig::TuplesToWeights(TuplesToWeights {
+            size: 1000,
+            batches: Some(20),
+            ..settings
+        }),
+        &data,
+        &table(&data, 5, 1),
+    );
+    let weights = numbers(&*sampler, "weights");
+    let total: f32 = weights.iter().sum();
+    let mut counts = vec![0.0; weights.len()];
+    for row in sampler.epoch(&data.labels, &mut stream(0)).concat() {
+        counts[row as usize] += 1.0;
+    }
+    for (count, weight) in counts.iter().zip(&weights) {
+        let wanted = 20_000.0 * weight / total;
+        assert!(
+            (count - wanted).abs() <= 5.0 * wanted.sqrt(),
+            "{count} {wanted}"
+        );
+    }
+}
+
+#[test]
+fn losses_are_those_of_each_sample_s_hardest_triplet_and_draws_follow_them() {
+    let data = data();
+    let shown = table(&data, 5, 1);
+    let config = SamplerConfig::LossProportional(LossProportional {
+        classes: 1,
+        samples: 1,
+        batches: Some(20_000),
+        ..LossProportional::default()
+    });
+    let sampler = refreshed(&config, &data, &shown);
+    let losses = numbers(&*sampler, "losses");
+    let count = data.labels.len();
+    for a in 0..count {
+        let (mut positive, mut negative) = (f64::MIN, f64::MAX);
+        for b in (0..count).filter(|&b| b != a) {
+            let distance = far(&shown, a, b).sqrt();
+            if data.labels[a] == data.labels[b] {
+                positive = positive.max(distance);
+            } else {
+                negative = negative.min(distance);
+            }
+        }
+        let wanted = (positive - negative + 0.2).max(0.0);
+        assert!(
+            (f64::from(losses[a]) - wanted).abs() < 1e-3,
+            "{} {wanted}",
+            losses[a]
+        );
+    }
+    // A class in proportion to its mean, and a sample in proportion to its own.
+    let floor = 0.1 * losses.iter().map(|&it| f64::from(it)).sum::<f64>() / count as f64;
+    let of_class = |class: u32| -> Vec<f64> {
+        let members = (0..count).filter(|&it| data.labels[it] == class);
+        members.map(|it| f64::from(losses[it]) + floor).collect()
+    };
+    let mean = |class: u32| of_class(class).iter().sum::<f64>() / of_class(class).len() as f64;
+    let all: f64 = (0..8).map(mean).sum();
+    let mut counts = vec![0.0; count];
+    for row in sampler.epoch(&data.labels, &mut stream(0)).concat() {
+        counts[row as usize] += 1.0;
+    }
+    for a in 0..count {
+        let class = data.labels[a];
+        let own = (f64::from(losses[a]) + floor) / of_class(class).iter().sum::<f64>();
+        let wanted = 20_000.0 * mean(class) / all * own;
+        assert!(
+            (counts[a] - wanted).abs() <= 5.0 * wanted.sqrt(),
+            "{} {wanted}",
+            counts[a]
+        );
+    }
+}
+
+#[test]
+fn clusters_are_of_one_class_and_their_impostors_the_nearest_of_others() {
+    let data = data();
+    let shown = table(&data, 5, 1);
+    let config = SamplerConfig::MagnetClusters(MagnetClusters {
+        clusters: 4,
+        samples: 3,
+        per_class: 2,
+        ..MagnetClusters::default()
+    });
+    let sampler = refreshed(&config, &data, &shown);
+    let of_sample: Vec<u32> = places(&*sampler, "cluster_of_sample").concat();
+    let impostors = places(&*sampler, "impostors");
+    let losses = numbers(&*sampler, "losses");
+    let members = |cluster: u32| -> Vec<usize> {
+        (0..of_sample.len())
+            .filter(|&it| of_sample[it] == cluster)
+            .collect()
+    };
+    let center = |cluster: u32| -> Vec<f64> {
+        let rows = members(cluster);
+        let sum = |k| {
+            rows.iter()
+                .map(|&it| f64::from(shown.row(it)[k]))
+                .sum::<f64>()
+        };
+        (0..5).map(|k| sum(k) / rows.len() as f64).collect()
+    };
+    let from =
+        |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x - y).powi(2)).sum() };
+    let row = |it: usize| -> Vec<f64> { shown.row(it).iter().map(|&x| f64::from(x)).collect() };
+    for (sample, &cluster) in of_sample.iter().enumerate() {
+        assert_eq!(
+            cluster / 2,
+            data.labels[sample],
+            "classes are numbered as their labels"
+        );
+        // Of its class's two centers, its own is the nearest.
+        let other = cluster ^ 1;
+        let own = from(&row(sample), &center(cluster));
+        assert!(own <= from(&row(sample), &center(other)) + 1e-5);
+    }
+    for cluster in 0..16 {
+        let own = center(cluster);
+        let others = (0..16).filter(|it| it / 2 != cluster / 2);
+        let mut others: Vec<(f64, u32)> = others.map(|it| (from(&own, &center(it)), it)).collect();
+        others.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let wanted: Vec<u32> = others.iter().take(3).map(|it| it.1).collect();
+        assert_eq!(impostors[cluster as usize], wanted);
+    }
+    // The losses, from the formula.
+    let count = of_sample.len() as f64;
+    let squares = |it: usize| from(&row(it), &center(of_sample[it]));
+    let variance = (0..of_sample.len()).map(squares).sum::<f64>() / (count - 1.0);
+    for cluster in 0..16 {
+        let loss = |it: &usize| {
+            let sum: f64 = (0..16)
+                .filter(|other| other / 2 != cluster / 2)
+                .map(|other| (-from(&row(*it), &center(other)) / (2.0 * variance)).exp())
+                .sum();
+            (squares(*it) / (2.0 * variance) + 1.0 + sum.ln()).max(0.0)
+        };
+        let rows = members(cluster);
+        let wanted = rows.iter().map(loss).sum::<f64>() / rows.len() as f64;
+        let found = f64::from(losses[cluster as usize]);
+        assert!((found - wanted).abs() < 1e-4, "{found} {wanted}");
+    }
+    for batch in sampler.epoch(&data.labels, &mut stream(1)) {
+        let clusters: Vec<u32> = batch
+            .chunks(3)
+            .map(|it| of_sample[it[0] as usize])
+            .collect();
+        assert_eq!(clusters[1..], impostors[clusters[0] as usize]);
+        for rows in batch.chunks(3) {
+            assert_eq!(distinct(rows.iter().map(|&it| of_sample[it as usize])), 1);
+        }
+    }
+}
+
+#[test]
+fn a_margin_is_any_finite_number() {
+    let config: SamplerConfig = toml::from_str("hard_classes = { margin = -0.5 }").expect("finite");
+    let SamplerConfig::HardClasses(it) = config else {
+        panic!("it is named");
+    };
+    assert_eq!(it.margin, Finite::literal(-0.5));
+}
