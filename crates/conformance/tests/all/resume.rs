@@ -9,8 +9,10 @@ use std::sync::atomic::Ordering;
 use candle_core::{DType, Device};
 use nearfar_core::{BoxError, Positive, Purpose, Seed, Span};
 use nearfar_datasets::{
-    Annotation, ClassesBySamples, Dataset, Error, Glyphs, Loader, PairSampler, Sample,
-    SamplerConfig, Shuffled, Value,
+    AnchorNeighborhood, Annotation, CategoryBalance, ClassesBySamples, Dataset, Episode, Error,
+    FixedTriplets, Glyphs, GraphSampler, GreedyCoreset, HardClasses, HardNegatives, Hierarchical,
+    Loader, LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sample, SamplerConfig,
+    Shuffled, TuplesToWeights, Value,
 };
 use nearfar_losses::{Family, LossConfig, Reads};
 use nearfar_miners::MinerConfig;
@@ -56,8 +58,99 @@ fn small_sampler(config: &SamplerConfig) -> SamplerConfig {
             size: 12,
             ..it.clone()
         }),
+        SamplerConfig::NoDuplicates(it) => SamplerConfig::NoDuplicates(NoDuplicates {
+            size: 12,
+            ..it.clone()
+        }),
+        SamplerConfig::Episode(it) => SamplerConfig::Episode(Episode {
+            ways: 3,
+            support: 1,
+            queries: 3,
+            ..it.clone()
+        }),
+        SamplerConfig::FixedTriplets(it) => SamplerConfig::FixedTriplets(FixedTriplets {
+            triplets: 12,
+            size: 4,
+            ..it.clone()
+        }),
+        SamplerConfig::Hierarchical(it) => SamplerConfig::Hierarchical(Hierarchical {
+            classes: 2,
+            samples: 3,
+            batches_per_tuple: 3,
+            groups: groups(),
+            ..it.clone()
+        }),
+        SamplerConfig::CategoryBalance(it) => SamplerConfig::CategoryBalance(CategoryBalance {
+            categories: 2,
+            classes: 2,
+            samples: 3,
+            groups: groups(),
+            ..it.clone()
+        }),
+        // Shown the set at the start of an epoch, or in its middle.
+        SamplerConfig::AnchorNeighborhood(it) => {
+            SamplerConfig::AnchorNeighborhood(AnchorNeighborhood {
+                anchors: 2,
+                classes: 2,
+                samples: 3,
+                ..it.clone()
+            })
+        }
+        SamplerConfig::GraphSampler(it) => SamplerConfig::GraphSampler(GraphSampler {
+            classes: 4,
+            samples: 3,
+            batches: Some(3),
+            every: Span::Steps(2),
+            ..it.clone()
+        }),
+        SamplerConfig::HardClasses(it) => SamplerConfig::HardClasses(HardClasses {
+            classes: 4,
+            samples: 3,
+            every: Span::Steps(2),
+            ..it.clone()
+        }),
+        SamplerConfig::MagnetClusters(it) => SamplerConfig::MagnetClusters(MagnetClusters {
+            clusters: 4,
+            samples: 3,
+            per_class: 2,
+            every: Span::Steps(4),
+            ..it.clone()
+        }),
+        SamplerConfig::GreedyCoreset(it) => SamplerConfig::GreedyCoreset(GreedyCoreset {
+            classes: 4,
+            samples: 3,
+            ..it.clone()
+        }),
+        SamplerConfig::HardNegatives(it) => SamplerConfig::HardNegatives(HardNegatives {
+            anchors: 4,
+            range_max: 4,
+            batches: Some(3),
+            every: Span::Steps(5),
+            ..it.clone()
+        }),
+        SamplerConfig::LossProportional(it) => SamplerConfig::LossProportional(LossProportional {
+            classes: 4,
+            samples: 3,
+            every: Span::Epochs(2),
+            ..it.clone()
+        }),
+        SamplerConfig::TuplesToWeights(it) => SamplerConfig::TuplesToWeights(TuplesToWeights {
+            size: 12,
+            subset: 30,
+            every: Span::Steps(2),
+            ..it.clone()
+        }),
         other => panic!("{other:?} has no small form"),
     }
+}
+
+/// The classes, which have no names, as two super-classes.
+fn groups() -> BTreeMap<String, Vec<String>> {
+    let classes = |range: std::ops::Range<usize>| range.map(|it| it.to_string()).collect();
+    BTreeMap::from([
+        ("one".to_owned(), classes(0..CLASSES / 2)),
+        ("other".to_owned(), classes(CLASSES / 2..CLASSES)),
+    ])
 }
 
 fn small_model(config: &ModelConfig) -> ModelConfig {
@@ -85,7 +178,7 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
 /// Whether a loss can learn from what a sampler makes.
 fn fits(loss: &LossConfig, sampler: &SamplerConfig) -> bool {
     match (loss.reads(), sampler) {
-        (Reads::ScoredPairs, SamplerConfig::Shuffled(_)) => true,
+        (Reads::ScoredPairs, SamplerConfig::Shuffled(_) | SamplerConfig::NoDuplicates(_)) => true,
         (Reads::ScoredPairs, _) => false,
         // Of listed pairs an anchor has one, which makes no triplet, no list and no class.
         (_, SamplerConfig::Pairs(_)) => loss.family() == Family::Pairs,

@@ -653,7 +653,7 @@ fn hard_negatives_are_the_most_similar_but_for_those_that_are_guarded_against() 
         let of_class = |a: usize, same: bool| {
             (0..count).filter(move |&it| it != a && (labels[it] == labels[a]) == same)
         };
-        for anchor in 0..count {
+        for (anchor, list) in lists.iter().enumerate() {
             let mut foreign: Vec<usize> = of_class(anchor, false).collect();
             foreign.sort_by(|&x, &y| similar(anchor, y).total_cmp(&similar(anchor, x)));
             let own = of_class(anchor, true)
@@ -665,11 +665,7 @@ fn hard_negatives_are_the_most_similar_but_for_those_that_are_guarded_against() 
                     && absolute.is_none_or(|m| s <= own - m)
             });
             let wanted: Vec<u32> = kept.map(|it| it as u32).collect();
-            let found: Vec<u32> = lists[anchor]
-                .iter()
-                .copied()
-                .filter(|&it| it != u32::MAX)
-                .collect();
+            let found: Vec<u32> = list.iter().copied().filter(|&it| it != u32::MAX).collect();
             assert_eq!(found, wanted, "of {anchor}");
         }
         for batch in sampler.epoch(&data.labels, &mut stream(2)) {
@@ -735,7 +731,7 @@ fn counted_violations_weigh_as_those_of_a_miner_that_lists_them() {
             .refresh(&table, &mut Seed(4).rng(Purpose::Refresh, 1))
             .expect("its data");
         let (one, other) = (numbers(&*counted, "weights"), numbers(&*mined, "weights"));
-        assert_eq!(one.iter().filter(|it| **it > 0.0).count() <= 50, true);
+        assert!(one.iter().filter(|it| **it > 0.0).count() <= 50);
         if name != "one dimension" {
             // There all distances are 0 or 2, and 2 + 0.2 rounds in its own way.
             let close = |(x, y): (&f32, &f32)| (x - y).abs() < 1e-3;
@@ -780,7 +776,7 @@ fn losses_are_those_of_each_sample_s_hardest_triplet_and_draws_follow_them() {
     let sampler = refreshed(&config, &data, &shown);
     let losses = numbers(&*sampler, "losses");
     let count = data.labels.len();
-    for a in 0..count {
+    for (a, &loss) in losses.iter().enumerate() {
         let (mut positive, mut negative) = (f64::MIN, f64::MAX);
         for b in (0..count).filter(|&b| b != a) {
             let distance = far(&shown, a, b).sqrt();
@@ -791,11 +787,7 @@ fn losses_are_those_of_each_sample_s_hardest_triplet_and_draws_follow_them() {
             }
         }
         let wanted = (positive - negative + 0.2).max(0.0);
-        assert!(
-            (f64::from(losses[a]) - wanted).abs() < 1e-3,
-            "{} {wanted}",
-            losses[a]
-        );
+        assert!((f64::from(loss) - wanted).abs() < 1e-3, "{loss} {wanted}");
     }
     // A class in proportion to its mean, and a sample in proportion to its own.
     let floor = 0.1 * losses.iter().map(|&it| f64::from(it)).sum::<f64>() / count as f64;
