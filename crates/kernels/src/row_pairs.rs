@@ -12,7 +12,7 @@ use crate::lanes::Element;
 use crate::slices::{dispatch, run};
 
 /// Numbers that one task goes through.
-const TASK: usize = 1 << 20;
+const TASK: usize = 1 << 17;
 /// Rows of the other side that stay in the cache while the rows of a task go by.
 const BLOCK: usize = 64;
 /// What one number costs, in multiplications of a matrix product.
@@ -493,6 +493,33 @@ mod tests {
         let gradient = gradients.get(&x).expect("it depends on it");
         let gradient = gradient.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         assert_eq!(gradient, [[6.0, 4.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
+        let on = |threads: usize| -> Result<Vec<u64>> {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .expect("a pool of threads");
+            pool.install(|| {
+                let x = Var::from_tensor(&noise((300, 20), 5)?)?;
+                let y = Var::from_tensor(&noise((250, 20), 6)?)?;
+                let values = row_pairs(&x, &y, &Skew)?;
+                let gradients = (&values * noise((300, 250), 7)?)?.sum_all()?.backward()?;
+                let mut bits = Vec::new();
+                let gradient = |x: &Var| gradients.get(x).expect("it depends on both").clone();
+                for tensor in [values.clone(), gradient(&x), gradient(&y)] {
+                    let numbers = tensor.flatten_all()?.to_vec1::<f64>()?;
+                    bits.extend(numbers.into_iter().map(f64::to_bits));
+                }
+                Ok(bits)
+            })
+        };
+        const { assert!(300 * 250 * 20 * COST > crate::slices::PARALLEL_WORK) };
+        assert!(rows_of_a_task(250, 20) < 300, "there is one task only");
+        assert_eq!(on(1)?, on(3)?);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ fn main() -> Result<()> {
         let distance = config.build();
         let d = distance.matrix(&points, &points)?.to_vec2::<f32>()?;
         println!(
-            "{:<18} straight {:.3}, over the middle {:.3}; {:?}",
+            "{:<24} straight {:.3}, over the middle {:.3}; {:?}",
             config.name(),
             d[0][2],
             d[0][1] + d[1][2],
