@@ -2,7 +2,7 @@
 
 use nearfar_core::{Distance, Finite, Loss, NegativeSimilarity, NonNegative, Reducer};
 use nearfar_losses::{
-    Contrastive, IntraPairVariance, OverPairs, PairForm, ThresholdConsistentMargin,
+    Contrastive, IntraPairVariance, OverPairs, PairForm, SNRContrastive, ThresholdConsistentMargin,
 };
 
 use super::{Kind, Parts};
@@ -16,6 +16,7 @@ impl Kind for Pairs {
         &[
             "ContrastiveLoss",
             "IntraPairVarianceLoss",
+            "SignalToNoiseRatioContrastiveLoss",
             "ThresholdConsistentMarginLoss",
         ]
     }
@@ -23,6 +24,7 @@ impl Kind for Pairs {
     fn metric(&self, name: &str) -> Metric {
         match name {
             "ContrastiveLoss" => Metric::LP,
+            "SignalToNoiseRatioContrastiveLoss" => Metric::Snr { normalize: true },
             _ => Metric::Cosine,
         }
     }
@@ -73,6 +75,17 @@ impl Kind for Pairs {
                     mining,
                     reducer,
                     ..OverPairs::new("intra_pair_variance", loss, distance)
+                })
+            }
+            "SignalToNoiseRatioContrastiveLoss" => {
+                let loss = SNRContrastive {
+                    positive_margin: Finite::new(params.number_or("pos_margin", 0.0)?)?,
+                    negative_margin: Finite::new(params.number_or("neg_margin", 1.0)?)?,
+                };
+                Box::new(OverPairs {
+                    mining,
+                    reducer,
+                    ..OverPairs::new("snr_contrastive", loss, metric.distance())
                 })
             }
             "ThresholdConsistentMarginLoss" => {
