@@ -46,6 +46,15 @@ impl Metric {
         normalize: true,
     };
 
+    /// `LpDistance(power=2)`.
+    pub(super) const LP_SQUARED: Self = Self::Lp {
+        lp: Lp {
+            p: Exponent::literal(2.0),
+            power: Positive::literal(2.0),
+        },
+        normalize: true,
+    };
+
     /// By name and settings; the message of the error is what is not ours.
     pub(super) fn of(name: &str, mut params: Settings) -> Mapped<Self> {
         let metric = match name {

@@ -62,6 +62,7 @@ pub(super) fn run(
         loss: Box::new(loss),
         reducer,
         embeddings: None,
+        by_class: false,
     };
     let plain = plainly(std::slice::from_ref(&member), &comparison, outputs)?;
     let total = match pass {

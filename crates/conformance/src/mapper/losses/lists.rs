@@ -10,7 +10,7 @@ use nearfar_losses::{
 
 use super::{Kind, Parts};
 use crate::golden::{Mapped, Settings, Trouble};
-use crate::mapper::metric::{Lp, Metric};
+use crate::mapper::metric::Metric;
 
 pub(super) struct Lists;
 
@@ -39,10 +39,7 @@ impl Kind for Lists {
             "GeneralizedLiftedStructureLoss" | "LiftedStructureLoss" | "RankedListLoss" => {
                 Metric::LP
             }
-            "FastAPLoss" | "NCALoss" => Metric::Lp {
-                lp: Lp::SquaredEuclidean,
-                normalize: true,
-            },
+            "FastAPLoss" | "NCALoss" => Metric::LP_SQUARED,
             "NPairsLoss" => Metric::Dot { normalize: true },
             _ => Metric::Cosine,
         }
@@ -67,12 +64,7 @@ impl Kind for Lists {
             }
             "FastAPLoss" => {
                 // The largest distance of rows of length 1.
-                let largest = match metric {
-                    Metric::Lp {
-                        lp: Lp::Euclidean, ..
-                    } => 2.0,
-                    _ => 4.0,
-                };
+                let largest = if metric == Metric::LP { 2.0 } else { 4.0 };
                 let loss = FastAP {
                     bins: bins(params.number_or("num_bins", 10.0)?)?,
                     largest: Positive::new(largest)?,
