@@ -257,3 +257,27 @@ pub trait BatchLoss: Debug + Send + Sync {
     /// [`Error::Settings`] when what it needs is missing, too much, or does not fit; `name` is what messages call it.
     fn build(&self, name: &'static str, join: Join) -> Result<Box<dyn Loss>>;
 }
+
+/// The usual [`BatchLoss`] of a formula of the whole matrix of distances.
+macro_rules! batch_loss {
+    ($loss:ident, $reads:ident, $distance:literal) => {
+        impl $crate::BatchLoss for $loss {
+            fn reads(&self) -> $crate::Reads {
+                $crate::Reads::$reads
+            }
+
+            fn compares(&self) -> $crate::Compares {
+                $crate::Compares::Distance($distance)
+            }
+
+            fn build(
+                &self,
+                name: &'static str,
+                join: $crate::Join,
+            ) -> ::candle_core::Result<Box<dyn ::nearfar_core::Loss>> {
+                $crate::over::matrix::join(name, self, join)
+            }
+        }
+    };
+}
+pub(crate) use batch_loss;

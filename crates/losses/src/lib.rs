@@ -22,6 +22,7 @@ mod combine;
 
 mod prefix;
 
+pub use batches::*;
 pub use classes::*;
 pub use combine::sum::{Sum, Weighed};
 pub use compat::Compat;

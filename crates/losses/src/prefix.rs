@@ -38,3 +38,18 @@ pub(crate) fn refuse_others(
         )))?,
     }
 }
+
+/// Refuses state of another shape.
+pub(crate) fn wants_shape(
+    place: &str,
+    (name, tensor): (&str, &Tensor),
+    wanted: &[usize],
+) -> Result<()> {
+    if tensor.dims() == wanted {
+        return Ok(());
+    }
+    Err(Error::Shape(format!(
+        "{place}: the state `{name}` has shape {:?}, and {wanted:?} is wanted",
+        tensor.dims()
+    )))?
+}

@@ -8,7 +8,7 @@ use nearfar_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::over::mining::Mining;
-use crate::{classes::*, lists::*, pairs::*, scores::*, triplets::*};
+use crate::{batches::*, classes::*, lists::*, pairs::*, scores::*, triplets::*};
 
 /// What a loss learns from, and so what it is joined to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub enum Compares {
     Similarity(&'static str),
     /// Cosines with the loss's own class centers.
     Centers,
+    /// What the loss says itself, such as angles: nobody else can name it.
+    Own,
 }
 
 impl Compares {
@@ -75,6 +77,7 @@ impl Compares {
         match self {
             Self::Distance(name) | Self::Similarity(name) => name,
             Self::Centers => "cosine",
+            Self::Own => "its own measure",
         }
     }
 }
@@ -172,6 +175,18 @@ impl Join {
                 "{name} learns from {learns_from}; leave `scorer` out"
             )))?,
         }
+    }
+
+    /// Refuses a distance or similarity for a loss that compares by what it says itself.
+    pub(crate) fn refuse_own(&self, name: &str, compares: &str) -> Result<()> {
+        let given = match (&self.distance, &self.similarity) {
+            (None, None) => return Ok(()),
+            (Some(_), _) => "distance",
+            (None, Some(_)) => "similarity",
+        };
+        Err(Error::Settings(format!(
+            "{name} learns from {compares}; leave `{given}` out"
+        )))?
     }
 
     pub(crate) fn refuse_metric(&self, name: &str) -> Result<()> {
@@ -327,6 +342,16 @@ losses! {
 
     // Classes.
     "arcface" = ArcFace => classes,
+
+    // Whole batches.
+    "angular" = Angular => batches,
+    "batch_hard" = BatchHard => batches,
+    "dynamic_soft_margin" = DynamicSoftMargin => batches,
+    "margin" = Margin => batches,
+    "margin_sample_mining" = MarginSampleMining => batches,
+    "quadruplet" = Quadruplet => batches,
+    "quadruplet_hard" = QuadrupletHard => batches,
+    "semi_hard" = SemiHard => batches,
 
     // Scores.
     "malstm" = MaLSTM => scores,

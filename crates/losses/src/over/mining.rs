@@ -102,8 +102,14 @@ impl Stateful for Mining {
 
 /// What a joined loss remembers is what its miner does.
 macro_rules! remembers_mining {
+    ($over:ident) => {
+        $crate::over::mining::remembers_mining!(@ [] $over);
+    };
     ($over:ident, $family:ident) => {
-        impl<L: $crate::family::$family> ::nearfar_core::Stateful for $over<L> {
+        $crate::over::mining::remembers_mining!(@ [L: $crate::family::$family] $over<L>);
+    };
+    (@ [$($generics:tt)*] $over:ty) => {
+        impl<$($generics)*> ::nearfar_core::Stateful for $over {
             fn state(&self) -> ::std::collections::BTreeMap<String, ::candle_core::Tensor> {
                 self.mining.state()
             }

@@ -2,7 +2,10 @@
 
 pub(crate) mod batches;
 pub(crate) mod classes;
+pub(crate) mod counting;
+pub(crate) mod known;
 pub(crate) mod lists;
+pub(crate) mod matrix;
 pub(crate) mod mining;
 pub(crate) mod pairs;
 mod rows;
@@ -13,7 +16,7 @@ use candle_core::{Result, Tensor};
 use nearfar_core::{Comparison, Evaluated, Pairs, Reducer, Terms};
 
 /// Terms to parts, each on its own.
-fn reduced(terms: &[Terms], reducer: &Reducer) -> Result<Evaluated> {
+pub(crate) fn reduced(terms: &[Terms], reducer: &Reducer) -> Result<Evaluated> {
     let parts = terms
         .iter()
         .map(|terms| reducer.reduce(terms))

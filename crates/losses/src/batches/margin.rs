@@ -1,0 +1,340 @@
+//! Margin loss.
+
+use candle_core::{DType, Result, Tensor, Var};
+use nearfar_core::{
+    Comparison, Distance, Error, Evaluated, Finite, Kind, Loss, NonNegative,
+    Parameter, Part, Reducer, Relation, Rng, Terms,
+};
+use nearfar_kernels::hinge;
+use serde::{Deserialize, Serialize};
+
+use crate::family::BatchLoss;
+use crate::over::known::host;
+use crate::over::mining::{Mining, remembers_mining};
+use crate::over::reduced;
+use crate::{Compares, Join, Reads};
+
+/// Wants positives nearer than a boundary, and negatives farther, each by a margin.
+///
+/// ```text
+/// l(a, p, n) = max(0, d(a, p) − β + margin) + max(0, β − d(a, n) + margin)
+/// ```
+///
+/// Its sum over all triplets is divided by the number of sides above zero, so a pair counts as often as triplets have it. The
+/// boundary `β` is one number, or with `per_class` one for the class of each anchor; with `learn_beta` it is a parameter,
+/// `beta`, which `nu` pushes down: `nu · β` is added, with `per_class` summed over the triplets and divided as the rest.
+///
+/// The parts are `triplet`, and `beta` where it is learned. With one class, or all classes distinct, there is no triplet and
+/// nothing to learn. All triplets are taken without a list, in `O(n²)`, under the reducers `divisor`, `mean` and `sum`.
+///
+/// Source: Wu, Manmatha, Smola, Krähenbühl, "Sampling matters in deep embedding learning", ICCV 2017,
+/// <https://arxiv.org/abs/1706.07567>, equation 5. Agrees with `MarginLoss` of pytorch-metric-learning 2.9.
+///
+/// Choose it with distance-weighted sampling of negatives, as the paper does.
+///
+/// ```
+/// # use nearfar_losses::{Family, LossConfig};
+/// let config: LossConfig = toml::from_str("margin = { learn_beta = true, nu = 0.1 }")?;
+/// assert_eq!(config.family(), Family::Batches);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Margin {
+    /// How far from the boundary each side must be.
+    pub margin: NonNegative,
+    /// The boundary, or where it starts.
+    pub beta: Finite,
+    /// Whether the boundary is learned.
+    pub learn_beta: bool,
+    /// Whether each class has its own.
+    pub per_class: bool,
+    /// What a learned boundary costs.
+    pub nu: NonNegative,
+}
+
+impl Default for Margin {
+    /// The paper's, for rows of length 1, with the boundary fixed.
+    fn default() -> Self {
+        Self {
+            margin: NonNegative::literal(0.2),
+            beta: Finite::literal(1.2),
+            learn_beta: false,
+            per_class: false,
+            nu: NonNegative::literal(0.0),
+        }
+    }
+}
+
+impl BatchLoss for Margin {
+    fn reads(&self) -> Reads {
+        if self.per_class {
+            Reads::Classes
+        } else {
+            Reads::ClassesOrPairs
+        }
+    }
+
+    fn compares(&self) -> Compares {
+        Compares::Distance("euclidean")
+    }
+
+    fn reducer(&self) -> Reducer {
+        Reducer::Divisor {}
+    }
+
+    fn check(&self) -> std::result::Result<(), Error> {
+        if self.nu.get() > 0.0 && !self.learn_beta {
+            return Err(Error::Settings(format!(
+                "margin: `nu` is {}, but `beta` is not learned; set `learn_beta` or leave `nu` out",
+                self.nu
+            )));
+        }
+        Ok(())
+    }
+
+    fn build(&self, name: &'static str, mut join: Join) -> Result<Box<dyn Loss>> {
+        join.refuse_scorer(name, "distances of triplets")?;
+        let distance = join.distance(name, "euclidean")?;
+        let count = match (self.per_class, join.classes) {
+            (false, _) => 1,
+            (true, Some(classes)) if classes > 0 => classes,
+            (true, _) => Err(Error::Settings(format!(
+                "{name} needs to know how many classes there are; give it data with classes, or set `per_class = false`"
+            )))?,
+        };
+        let start = Tensor::full(self.beta.get(), count, &join.device)?.to_dtype(join.dtype)?;
+        Ok(Box::new(OverMargin {
+            name,
+            settings: self.clone(),
+            beta: Var::from_tensor(&start)?,
+            distance,
+            reducer: join.reducer.take().unwrap_or_else(|| self.reducer()),
+            mining: join.mining(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct OverMargin {
+    name: &'static str,
+    settings: Margin,
+    /// `(1)` or `(c)`
+    beta: Var,
+    distance: Box<dyn Distance>,
+    reducer: Reducer,
+    mining: Mining,
+}
+
+/// The name of the parameter and of its part.
+const BETA: &str = "beta";
+
+impl OverMargin {
+    fn check(&self, comparison: &Comparison<'_>) -> Result<Vec<Kind>> {
+        if self.settings.per_class {
+            let Relation::SameClass = comparison.relation else {
+                return Err(comparison.cannot_read(self.name, "classes"))?;
+            };
+        }
+        let kinds = comparison.kinds(self.name)?;
+        let classes = self.beta.elem_count();
+        let labels = &comparison.anchors.labels;
+        if self.settings.per_class
+            && let Some(row) = labels.iter().position(|&label| label as usize >= classes)
+        {
+            Err(Error::Input(format!(
+                "{}: row {row} has label {}, but there are {classes} classes, from 0 to {}",
+                self.name,
+                labels[row],
+                classes - 1
+            )))?;
+        }
+        Ok(kinds)
+    }
+
+    /// The boundary of each of some anchors, `(t)`.
+    fn boundaries(&self, anchors: &[u32], comparison: &Comparison<'_>) -> Result<Tensor> {
+        let places: Vec<u32> = if self.settings.per_class {
+            let labels = &comparison.anchors.labels;
+            anchors.iter().map(|&row| labels[row as usize]).collect()
+        } else {
+            vec![0; anchors.len()]
+        };
+        let places = Tensor::from_vec(places, anchors.len(), self.beta.device())?;
+        let beta = self.beta.as_tensor();
+        if self.settings.learn_beta {
+            beta.index_select(&places, 0)
+        } else {
+            beta.detach().index_select(&places, 0)
+        }
+    }
+
+    fn matrix(&self, comparison: &Comparison<'_>) -> Result<Tensor> {
+        let (anchors, references) = (&comparison.anchors.vectors, &comparison.references.vectors);
+        self.distance.matrix(anchors, references)
+    }
+
+    fn none(&self, comparison: &Comparison<'_>) -> Vec<Terms> {
+        let mut terms = vec![Terms::none("triplet", comparison)];
+        if self.settings.learn_beta {
+            terms.push(Terms::none(BETA, comparison));
+        }
+        terms
+    }
+
+    /// All triplets by the number of times each pair is in one.
+    fn of_all(&self, comparison: &Comparison<'_>, kinds: &[Kind]) -> Result<Option<Evaluated>> {
+        let (n, m) = (comparison.anchors.len(), comparison.references.len());
+        let mut triplets = 0usize;
+        let mut counts = vec![0f64; n];
+        let (mut ours, mut others) = (vec![0f64; n * m], vec![0f64; n * m]);
+        for (anchor, kinds) in kinds.chunks(m.max(1)).enumerate().take(n) {
+            let count = |wanted: Kind| kinds.iter().filter(|it| **it == wanted).count();
+            let (positives, negatives) = (count(Kind::Positive), count(Kind::Negative));
+            triplets += positives * negatives;
+            counts[anchor] = (positives * negatives) as f64;
+            for (column, kind) in kinds.iter().enumerate() {
+                match kind {
+                    Kind::Positive => ours[anchor * m + column] = negatives as f64,
+                    Kind::Negative => others[anchor * m + column] = positives as f64,
+                    Kind::Nothing => {}
+                }
+            }
+        }
+        if triplets == 0 {
+            return Ok(Some(reduced(&self.none(comparison), &self.reducer)?));
+        }
+        let matrix = self.matrix(comparison)?;
+        let like = |numbers: &[f64], shape: &[usize]| {
+            Tensor::from_slice(numbers, shape, &candle_core::Device::Cpu)?
+                .to_dtype(matrix.dtype())?
+                .to_device(matrix.device())
+        };
+        let anchors: Vec<u32> = (0..n as u32).collect();
+        let beta = self.boundaries(&anchors, comparison)?;
+        let margin = self.settings.margin.get();
+        let beyond = matrix.broadcast_sub(&beta.unsqueeze(1)?)?; // (n, m)
+        let near = hinge(&(&beyond + margin)?)?;
+        let far = hinge(&(beyond.neg()? + margin)?)?;
+        let (our_counts, other_counts) = (like(&ours, &[n, m])?, like(&others, &[n, m])?);
+        let value = ((near.clone() * our_counts)? + (far.clone() * other_counts)?)?.sum_all()?;
+        // Sides above zero, and triplets with such a side.
+        let (near, far) = (host(&near)?, host(&far)?);
+        let (mut sides, mut active) = (0f64, 0f64);
+        for anchor in 0..n {
+            let row = anchor * m..(anchor + 1) * m;
+            let above = |weights: &[f64], values: &[f64]| {
+                let both = weights[row.clone()].iter().zip(&values[row.clone()]);
+                both.filter(|it| *it.0 > 0.0 && *it.1 > 0.0).count() as f64
+            };
+            let all = |weights: &[f64]| {
+                weights[row.clone()].iter().filter(|it| **it > 0.0).count() as f64
+            };
+            let (p, q) = (above(&ours, &near), above(&others, &far));
+            let (positives, negatives) = (all(&ours), all(&others));
+            sides += p * negatives + q * positives;
+            active += positives * negatives - (positives - p) * (negatives - q);
+        }
+        let divisor = match self.reducer {
+            Reducer::Divisor {} => sides,
+            Reducer::Mean {} => triplets as f64,
+            Reducer::Sum {} => 1.0,
+            _ => return Ok(None),
+        };
+        let part = |name, value: Tensor, terms: usize, active: f64| -> Result<Part> {
+            let value = if divisor > 0.0 {
+                Some((value / divisor)?)
+            } else {
+                None
+            };
+            Ok(Part {
+                name,
+                value,
+                terms,
+                active: active as usize,
+            })
+        };
+        let mut parts = vec![part("triplet", value, triplets, active)?];
+        if self.settings.learn_beta {
+            let cost = (&beta * self.settings.nu.get())?;
+            parts.push(if self.settings.per_class {
+                let cost = (cost * like(&counts, &[n])?)?;
+                let above = host(&cost)?.into_iter().zip(&counts);
+                let active = above.filter(|it| it.0 > 0.0).map(|it| it.1).sum();
+                part(BETA, cost.sum_all()?, triplets, active)?
+            } else {
+                self.reducer.reduce(&self.global(comparison)?)?
+            });
+        }
+        Ok(Some(Evaluated { parts }))
+    }
+
+    /// What the one boundary costs.
+    fn global(&self, comparison: &Comparison<'_>) -> Result<Terms> {
+        let cost = (self.beta.as_tensor() * self.settings.nu.get())?;
+        Terms::of_batch(BETA, &cost, comparison)
+    }
+}
+
+impl Loss for OverMargin {
+    fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        if self.mining.takes_all() {
+            let kinds = self.check(comparison)?;
+            if let Some(evaluated) = self.of_all(comparison, &kinds)? {
+                return Ok(evaluated);
+            }
+        }
+        reduced(&self.terms(comparison, rng)?, &self.reducer)
+    }
+
+    fn terms(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Vec<Terms>> {
+        self.check(comparison)?;
+        if comparison.anchors.is_empty() || comparison.references.is_empty() {
+            return Ok(self.none(comparison));
+        }
+        let matrix = self.matrix(comparison)?;
+        let own = || Ok(matrix.clone());
+        let tuples = self.mining.tuples(self.name, comparison, own, rng)?;
+        let triplets = tuples.into_triplets();
+        if triplets.is_empty() {
+            return Ok(self.none(comparison));
+        }
+        let (positive, negative) = triplets.select(&matrix)?;
+        let beta = self.boundaries(triplets.anchors(), comparison)?;
+        let margin = self.settings.margin.get();
+        let near = hinge(&((positive - &beta)? + margin)?)?;
+        let far = hinge(&((&beta - negative)? + margin)?)?;
+        let sides = |it: &Tensor| -> Result<f64> {
+            let above = it.detach().gt(0f64)?.to_dtype(DType::U32)?;
+            Ok(f64::from(above.sum_all()?.to_scalar::<u32>()?))
+        };
+        let divisor = Some(sides(&near)? + sides(&far)?);
+        let anchors = triplets.anchors().to_vec();
+        let of = |name, values: Tensor| -> Result<Terms> {
+            let terms = Terms::tuples(name, values, anchors.clone(), comparison)?;
+            Ok(Terms { divisor, ..terms })
+        };
+        let mut terms = vec![of("triplet", (near + far)?)?];
+        if self.settings.learn_beta {
+            terms.push(if self.settings.per_class {
+                of(BETA, (beta * self.settings.nu.get())?)?
+            } else {
+                self.global(comparison)?
+            });
+        }
+        Ok(terms)
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        if !self.settings.learn_beta {
+            return Vec::new();
+        }
+        vec![Parameter {
+            name: BETA.into(),
+            var: self.beta.clone(),
+            trained: true,
+        }]
+    }
+}
+
+remembers_mining!(OverMargin);
