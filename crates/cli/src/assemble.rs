@@ -188,7 +188,7 @@ fn comparison(entry: &LossEntry) -> Result<Comparing, Error> {
                     .build(),
             ),
         )),
-        Compares::Centers => Ok((None, None)),
+        Compares::Centers | Compares::Own => Ok((None, None)),
     }
 }
 

@@ -110,6 +110,14 @@ fn one_sided_batches_give_the_sides_that_the_contract_names() -> Result<()> {
         ("histogram", [&[], &[], &[]]),
         ("lifted", [&[], &[], &[]]),
         ("lifted_generalized", [&[], &[], &[]]),
+        ("angular", [&[], &[], &[]]),
+        ("batch_hard", [&[], &[], &[]]),
+        ("dynamic_soft_margin", [&[], &[], &[]]),
+        ("margin", [&[], &[], &[]]),
+        ("margin_sample_mining", [&[], &[], &[]]),
+        ("quadruplet", [&[], &[], &[]]),
+        ("quadruplet_hard", [&[], &[], &[]]),
+        ("semi_hard", [&[], &[], &[]]),
         ("multi_similarity", [&[], &["list"], &["list"]]),
         ("n_pair", [&[], &[], &[]]),
         ("nca", [&[], &["list"], &[]]), // Likewise.
@@ -128,7 +136,7 @@ fn one_sided_batches_give_the_sides_that_the_contract_names() -> Result<()> {
     let mut distinct = noise(6, 3, (0..6).collect(), 3);
     distinct.vectors = (distinct.vectors * 0.1)?; // Within the margin, so that negatives are active.
     for (config, loss) in losses(3, DType::F64) {
-        if config.reads() == Reads::ScoredPairs {
+        if !matches!(config.reads(), Reads::Classes | Reads::ClassesOrPairs) {
             continue;
         }
         let wanted = contract
@@ -172,7 +180,7 @@ fn the_order_of_the_rows_does_not_matter() -> Result<()> {
             continue; // Its pairs are listed by row; or it takes the first of each class.
         }
         let value = |rows: &Embeddings| -> Result<f64> {
-            let evaluated = loss.evaluate(&Comparison::within(rows), &mut stream())?;
+            let evaluated = with_relation(&config, rows, |it| loss.evaluate(it, &mut stream()))?;
             Ok(numbers(&evaluated.total()?.expect("a plain batch"))[0])
         };
         let (one, other) = (value(&rows)?, value(&permuted)?);
@@ -227,6 +235,7 @@ fn a_relation_that_a_loss_cannot_read_is_refused_by_name() -> Result<()> {
     for (config, loss) in losses(4, DType::F64) {
         let wrong = match config.family() {
             Family::Scores => [Relation::SameClass, targets],
+            _ if config.reads() == Reads::Targets => [scored, Relation::SameClass],
             _ => [scored, targets],
         };
         for relation in wrong {
@@ -569,9 +578,9 @@ fn every_reducer_takes_the_terms_of_every_loss() -> Result<()> {
             for terms in &terms {
                 let reduced = reducer.reduce(terms);
                 let refused = match reducer {
-                    Reducer::None {} => true,
+                    Reducer::None {} => !terms.is_empty(),
                     Reducer::Divisor {} => {
-                        config.family() != Family::Pairs && terms.unit != Unit::Batch
+                        terms.divisor.is_none() && terms.unit != Unit::Batch && !terms.is_empty()
                     }
                     _ => false,
                 };

@@ -13,6 +13,15 @@ pub(crate) fn joined(
     (classes, width): (usize, usize),
     dtype: DType,
 ) -> Box<dyn Loss> {
+    build(config, miner, (classes, width), dtype).expect("it fits")
+}
+
+fn build(
+    config: &LossConfig,
+    miner: Option<&MinerConfig>,
+    (classes, width): (usize, usize),
+    dtype: DType,
+) -> Result<Box<dyn Loss>> {
     let mut join = Join {
         classes: Some(classes),
         width,
@@ -29,40 +38,77 @@ pub(crate) fn joined(
             let similarity = SimilarityConfig::of_name(name).expect("a default is known");
             join.similarity = Some(similarity.build());
         }
-        Compares::Centers => {}
+        Compares::Centers | Compares::Own => {}
     }
-    config.build(join).expect("it fits")
+    config.build(join)
 }
 
 /// Each miner that a loss can take, and none.
 pub(crate) fn miners_of(config: &LossConfig) -> Vec<Option<MinerConfig>> {
     let mut miners = vec![None];
-    if config.reads() != Reads::ScoredPairs {
+    if takes_miner(config) {
         miners.extend(MinerConfig::all().into_iter().map(Some));
     }
     miners
 }
 
-/// Shows rows to a loss in the way that it reads: by class, or the rows in pairs with a score each.
+/// Whether a loss can be joined to a miner; some take their tuples themselves.
+pub(crate) fn takes_miner(config: &LossConfig) -> bool {
+    let miners = MinerConfig::all();
+    let miner = miners.first().expect("there are miners");
+    build(config, Some(miner), (3, 4), DType::F32).is_ok()
+}
+
+/// Shows rows to a loss in the way that it reads: by class, the rows in pairs with a score each, or with sets, targets or masks
+/// made of the classes.
 pub(crate) fn shown<T>(
     config: &LossConfig,
     rows: &Embeddings,
     look: impl FnOnce(&Comparison<'_>) -> T,
 ) -> T {
-    if config.reads() != Reads::ScoredPairs {
-        return look(&Comparison::within(rows));
+    let within = Comparison::within(rows);
+    let with = |relation| Comparison { relation, ..within };
+    match config.reads() {
+        Reads::Classes | Reads::ClassesOrPairs => look(&within),
+        Reads::ScoredPairs => {
+            let n = rows.len() as u32;
+            let pairs: Pairs = (0..n).map(|row| (row, (row + 1) % n)).collect();
+            let targets: Vec<f32> = (0..n).map(|row| 1.0 + (row % 4) as f32).collect();
+            look(&with(Relation::Scored {
+                pairs: &pairs,
+                targets: &targets,
+            }))
+        }
+        Reads::Sets => {
+            let labels = rows.labels.iter();
+            let sets: Vec<Vec<u32>> = labels.map(|&it| vec![it, it / 2 + 9]).collect();
+            look(&with(Relation::Sets {
+                anchors: &sets,
+                references: &sets,
+            }))
+        }
+        Reads::Targets => {
+            let targets: Vec<f32> = rows.labels.iter().map(|&it| it as f32 * 0.75).collect();
+            look(&with(Relation::Targets {
+                anchors: &targets,
+                references: &targets,
+            }))
+        }
+        Reads::Masks => {
+            // One image of one row of pixels, whose vectors are the rows.
+            let (n, d) = rows.vectors.dims2().expect("a matrix");
+            let dense = rows.vectors.t().and_then(|it| it.reshape((1, d, 1, n)));
+            let mut image = rows.clone();
+            image.extra.insert("dense".into(), dense.expect("as large"));
+            let ids = rows.labels.iter().map(|&it| it + 1).collect();
+            let masks = Tensor::from_vec(ids, (1, 1, n), &Device::Cpu).expect("as large");
+            let relation = Relation::Masks(&masks);
+            look(&Comparison {
+                relation,
+                ..Comparison::within(&image)
+            })
+        }
     }
-    let n = rows.len() as u32;
-    let pairs: Pairs = (0..n).map(|row| (row, (row + 1) % n)).collect();
-    let targets: Vec<f32> = (0..n).map(|row| 1.0 + (row % 4) as f32).collect();
-    let relation = Relation::Scored {
-        pairs: &pairs,
-        targets: &targets,
-    };
-    look(&Comparison {
-        relation,
-        ..Comparison::within(rows)
-    })
 }
 
 /// Normal numbers, always the same for the same seed.

@@ -126,7 +126,7 @@ pub(crate) fn join(config: &LossConfig, width: usize, dtype: DType) -> Join {
         }
         Compares::Distance(_) => join.distance = Some(Box::new(RAW)),
         Compares::Similarity(_) => join.similarity = Some(Box::new(Cosine)),
-        Compares::Centers => {}
+        Compares::Centers | Compares::Own => {}
     }
     join
 }
@@ -149,24 +149,62 @@ pub(crate) fn stream() -> Rng {
     Seed(0).rng(Purpose::Mining, 0)
 }
 
-/// A batch as the loss reads it: by class, or each row scored with the next.
+/// A batch as the loss reads it: by class, each row scored with the next, or with sets, targets or masks made of the labels.
 pub(crate) fn with_relation<T>(
     config: &LossConfig,
     rows: &Embeddings,
     f: impl FnOnce(&Comparison<'_>) -> T,
 ) -> T {
     let within = Comparison::within(rows);
-    if config.reads() != Reads::ScoredPairs {
-        return f(&within);
+    let with = |relation| Comparison { relation, ..within };
+    match config.reads() {
+        Reads::Classes | Reads::ClassesOrPairs => f(&within),
+        Reads::ScoredPairs => {
+            let n = rows.len() as u32;
+            let pairs: Pairs = (1..n).map(|row| (row - 1, row)).collect();
+            let targets: Vec<f32> = (1..n).map(|row| 1.0 + (row % 4) as f32).collect();
+            f(&with(Relation::Scored {
+                pairs: &pairs,
+                targets: &targets,
+            }))
+        }
+        Reads::Sets => {
+            let sets: Vec<Vec<u32>> = rows.labels.iter().map(|&it| set_of(it)).collect();
+            f(&with(Relation::Sets {
+                anchors: &sets,
+                references: &sets,
+            }))
+        }
+        Reads::Targets => {
+            let targets: Vec<f32> = rows.labels.iter().map(|&it| it as f32 * 0.75).collect();
+            f(&with(Relation::Targets {
+                anchors: &targets,
+                references: &targets,
+            }))
+        }
+        Reads::Masks => {
+            // One image of one row of pixels, whose vectors are the rows.
+            let (n, d) = rows.vectors.dims2().expect("a matrix");
+            let dense = rows.vectors.t().and_then(|it| it.reshape((1, d, 1, n)));
+            let mut image = rows.clone();
+            image.extra.insert("dense".into(), dense.expect("as large"));
+            let ids = rows.labels.iter().map(|&it| it + 1).collect();
+            let masks = Tensor::from_vec(ids, (1, 1, n), &Device::Cpu).expect("as large");
+            let relation = Relation::Masks(&masks);
+            f(&Comparison {
+                relation,
+                ..Comparison::within(&image)
+            })
+        }
     }
-    let n = rows.len() as u32;
-    let pairs: Pairs = (1..n).map(|row| (row - 1, row)).collect();
-    let targets: Vec<f32> = (1..n).map(|row| 1.0 + (row % 4) as f32).collect();
-    let relation = Relation::Scored {
-        pairs: &pairs,
-        targets: &targets,
-    };
-    f(&Comparison { relation, ..within })
+}
+
+/// Sets that overlap in part; the fourth is empty.
+fn set_of(label: u32) -> Vec<u32> {
+    match label {
+        3 => vec![],
+        _ => vec![label, (label + 1) % 3, 7],
+    }
 }
 
 /// Rows with labels and a seed.

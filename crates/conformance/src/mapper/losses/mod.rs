@@ -17,6 +17,7 @@ mod classes;
 mod lists;
 mod pairs;
 mod triplets;
+mod tuples;
 
 const PREFIX: &str = "pytorch_metric_learning.losses.";
 
@@ -37,7 +38,13 @@ impl Mapper for Losses {
         match function.path().strip_prefix(PREFIX) {
             // Of the authors, by the definition.
             None if function.path() == SMOOTH_AP => Claim::Ours,
-            Some(name) if is_kind(name) || classes::NAMES.contains(&name) => Claim::Ours,
+            Some(name)
+                if is_kind(name)
+                    || classes::NAMES.contains(&name)
+                    || tuples::NAMES.contains(&name) =>
+            {
+                Claim::Ours
+            }
             Some(MULTIPLE) => match function.params().objects("losses") {
                 Ok(Some(members)) => {
                     let other = members.iter().find(|it| !is_kind(&it.name));
@@ -96,6 +103,11 @@ impl Mapper for Losses {
     fn run(&self, given: &Given<'_>, pass: Pass) -> Mapped<Outputs> {
         let function = &given.case.function;
         function.call().finish()?;
+        if tuples::NAMES.contains(&function.short()) {
+            let outputs = tuples::run(given, pass)?;
+            given.finish()?;
+            return Ok(outputs);
+        }
         let mut sides = Sides::read(given, pass)?;
         let mut outputs = Outputs::default();
         match function.short() {

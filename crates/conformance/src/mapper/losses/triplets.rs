@@ -1,7 +1,9 @@
 //! Losses of triplets and other tuples.
 
-use nearfar_core::{Loss, NonNegative, Reducer};
-use nearfar_losses::{OverTriplets, Power, TripletMargin};
+use nearfar_core::{Loss, NonNegative, Positive, Reducer};
+use nearfar_losses::{
+    Angular, AngularForm, Compat, Join, LossConfig, Mining, OverTriplets, Power, TripletMargin,
+};
 
 use super::{Kind, Parts};
 use crate::golden::{Mapped, Settings, Trouble};
@@ -11,15 +13,18 @@ pub(super) struct Triplets;
 
 impl Kind for Triplets {
     fn names(&self) -> &'static [&'static str] {
-        &["TripletMarginLoss"]
+        &["AngularLoss", "TripletMarginLoss"]
     }
 
     fn metric(&self, _: &str) -> Metric {
         Metric::LP
     }
 
-    fn reducer(&self, _: &str) -> Reducer {
-        Reducer::AvgNonzero {}
+    fn reducer(&self, name: &str) -> Reducer {
+        match name {
+            "AngularLoss" => Reducer::Mean {},
+            _ => Reducer::AvgNonzero {},
+        }
     }
 
     fn build(&self, name: &str, params: &mut Settings, parts: Parts) -> Mapped<Box<dyn Loss>> {
@@ -49,6 +54,24 @@ impl Kind for Triplets {
                     reducer,
                     ..OverTriplets::new("triplet_margin", loss, metric.distance())
                 })
+            }
+            "AngularLoss" => {
+                let loss = Angular {
+                    // The peer's is in degrees.
+                    angle: Positive::new(params.number_or("alpha", 40.0)?.to_radians())?,
+                    form: AngularForm::Batch,
+                    compat: Some(Compat::Pml),
+                };
+                let Mining {
+                    miner,
+                    distance: miner_distance,
+                } = mining;
+                LossConfig::Angular(loss).build(Join {
+                    miner,
+                    miner_distance,
+                    reducer: Some(reducer),
+                    ..Join::default()
+                })?
             }
             other => return Err(Trouble::unmapped(format!("the loss {other}"))),
         })
