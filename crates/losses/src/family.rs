@@ -93,6 +93,10 @@ pub trait TripletLoss: Debug + Send + Sync {
     fn distance(&self) -> &'static str {
         "euclidean"
     }
+    /// How many triplets of each anchor are drawn where no miner chooses; all where there is none.
+    fn triplets_per_anchor(&self) -> Option<usize> {
+        None
+    }
     /// The same over all triplets as one anchor sees it, in f32; values are distances. None where there is only the plain way.
     fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
         None

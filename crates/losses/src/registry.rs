@@ -321,6 +321,7 @@ losses! {
 
     // Triplets.
     "triplet_margin" = TripletMargin => triplets,
+    "triplet_ratio" = TripletRatio => triplets,
 
     // Lists.
     "circle" = Circle => lists,
@@ -346,11 +347,25 @@ losses! {
     // Whole batches.
     "angular" = Angular => batches,
     "batch_hard" = BatchHard => batches,
+    "centroid_triplet" = CentroidTriplet => batches,
+    "correlated" = Correlated => batches,
+    "deep_mlkr" = DeepMLKR => batches,
+    "discriminative_dense" = DiscriminativeDense => batches,
     "dynamic_soft_margin" = DynamicSoftMargin => batches,
+    "hierarchical_triplet" = HierarchicalTriplet => batches,
+    "label_sensitive_triplet" = LabelSensitiveTriplet => batches,
+    "log_ratio" = LogRatio => batches,
     "margin" = Margin => batches,
     "margin_sample_mining" = MarginSampleMining => batches,
+    "ml2" = ML2 => batches,
+    "multi_supcon" = MultiSupCon => batches,
+    "multi_tuple" = MultiTuple => batches,
+    "ordinal_triplet" = OrdinalTriplet => batches,
+    "pixel_pair" = PixelPair => batches,
     "quadruplet" = Quadruplet => batches,
     "quadruplet_hard" = QuadrupletHard => batches,
+    "rnc" = RNC => batches,
+    "selectively_contrastive" = SelectivelyContrastive => batches,
     "semi_hard" = SemiHard => batches,
 
     // Scores.

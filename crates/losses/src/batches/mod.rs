@@ -1,19 +1,52 @@
 //! Losses that fit no other family: [`BatchLoss`](crate::BatchLoss).
 
+// Triplets, quadruplets and other tuples.
 mod angular;
 mod batch_hard;
+mod centroid_triplet;
 mod dynamic_soft_margin;
+mod hierarchical_triplet;
 mod margin;
 mod margin_sample_mining;
+mod multi_tuple;
 mod quadruplet;
 mod quadruplet_hard;
+mod selectively_contrastive;
 mod semi_hard;
+
+// Sets of labels, and real targets.
+mod deep_mlkr;
+mod label_sensitive_triplet;
+mod log_ratio;
+mod ml2;
+mod multi_supcon;
+mod ordinal_triplet;
+mod rnc;
+
+// Two domains, and pixels.
+mod correlated;
+mod discriminative_dense;
+mod pixel_pair;
 
 pub use angular::{Angular, AngularForm};
 pub use batch_hard::BatchHard;
+pub use centroid_triplet::CentroidTriplet;
+pub use correlated::{Correlated, Correlation};
+pub use deep_mlkr::DeepMLKR;
+pub use discriminative_dense::DiscriminativeDense;
 pub use dynamic_soft_margin::{DynamicSoftMargin, GapNegatives};
+pub use hierarchical_triplet::HierarchicalTriplet;
+pub use label_sensitive_triplet::LabelSensitiveTriplet;
+pub use log_ratio::LogRatio;
 pub use margin::Margin;
 pub use margin_sample_mining::MarginSampleMining;
+pub use ml2::{ML2, Sharpness};
+pub use multi_supcon::MultiSupCon;
+pub use multi_tuple::{MultiTuple, TupleForm, TupleNegatives, TuplePositives};
+pub use ordinal_triplet::OrdinalTriplet;
+pub use pixel_pair::PixelPair;
 pub use quadruplet::{Quadruplet, QuadrupletMargins};
 pub use quadruplet_hard::QuadrupletHard;
+pub use rnc::RNC;
+pub use selectively_contrastive::SelectivelyContrastive;
 pub use semi_hard::SemiHard;

@@ -3,11 +3,13 @@
 pub(crate) mod batches;
 pub(crate) mod classes;
 pub(crate) mod counting;
+pub(crate) mod dense;
 pub(crate) mod known;
 pub(crate) mod lists;
 pub(crate) mod matrix;
 pub(crate) mod mining;
 pub(crate) mod pairs;
+pub(crate) mod relations;
 mod rows;
 pub(crate) mod scores;
 pub(crate) mod triplets;

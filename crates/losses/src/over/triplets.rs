@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{
-    Comparison, Distance, Error, Evaluated, Loss, Pairs, Reducer, Rng, Terms, Triplets,
+    Comparison, Distance, Error, Evaluated, Kind, Loss, Pairs, Reducer, Rng, Terms, Triplets,
 };
 
 use crate::family::TripletLoss;
@@ -65,6 +65,7 @@ impl<L: TripletLoss> OverTriplets<L> {
 impl<L: TripletLoss> Loss for OverTriplets<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
         if self.mining.takes_all()
+            && self.loss.triplets_per_anchor().is_none()
             && let Some(functional) = self.loss.by_row()
         {
             let (names, way) = (["triplet"], Way::of_distance(self.distance.form()));
@@ -82,7 +83,10 @@ impl<L: TripletLoss> Loss for OverTriplets<L> {
         let matrix = || self.distance.matrix(anchors, references);
         let (matrix, triplets) = if self.mining.takes_all() {
             // Before anything is computed: this refuses relations that are neither classes nor lists.
-            let triplets = Triplets::all(comparison, self.name)?;
+            let triplets = match self.loss.triplets_per_anchor() {
+                None => Triplets::all(comparison, self.name)?,
+                Some(count) => drawn(comparison, self.name, count, rng)?,
+            };
             (matrix()?, triplets)
         } else {
             comparison.kinds(self.name)?;
@@ -102,6 +106,33 @@ impl<L: TripletLoss> Loss for OverTriplets<L> {
         let anchors = triplets.anchors().to_vec();
         Ok(vec![Terms::tuples("triplet", values, anchors, comparison)?])
     }
+}
+
+/// For each anchor with a positive and a negative, as many triplets as asked; both are drawn evenly, with replacement.
+fn drawn(
+    comparison: &Comparison<'_>,
+    place: &str,
+    count: usize,
+    rng: &mut Rng,
+) -> Result<Triplets> {
+    let m = comparison.references.len().max(1);
+    let mut triplets = Triplets::default();
+    for (anchor, kinds) in comparison.kinds(place)?.chunks(m).enumerate() {
+        let of = |wanted: Kind| -> Vec<u32> {
+            let columns = kinds.iter().enumerate();
+            columns.filter(|it| *it.1 == wanted).map(|it| it.0 as u32).collect()
+        };
+        let (positives, negatives) = (of(Kind::Positive), of(Kind::Negative));
+        if positives.is_empty() || negatives.is_empty() {
+            continue;
+        }
+        for _ in 0..count {
+            let positive = positives[rng.below(positives.len())];
+            let negative = negatives[rng.below(negatives.len())];
+            triplets.push(anchor as u32, positive, negative);
+        }
+    }
+    Ok(triplets)
 }
 
 pub(crate) const FAMILY: Family = Family::Triplets;

@@ -1,5 +1,7 @@
 //! Triplet margin loss.
 
+use std::num::NonZeroU32;
+
 use candle_core::{Result, Tensor};
 use nearfar_core::{Error, NonNegative, Reducer, shape};
 use nearfar_kernels::{Row, RowFunctional, RowSum, hinge, rows, softplus};
@@ -25,6 +27,9 @@ use crate::family::TripletLoss;
 /// with `power = 2` on rows of length 1; `smooth`: Hermans, Beyer, Leibe 2017, <https://arxiv.org/abs/1703.07737>; `swap`:
 /// Balntas et al., BMVC 2016. Agrees with `TripletMarginLoss` of pytorch-metric-learning 2.9 for the same distance.
 ///
+/// Over all triplets, averaged over the active ones as it is by default, it is the "batch all" of Hermans et al.
+/// `triplets_per_anchor` draws that many of each anchor instead, positives and negatives evenly and with replacement.
+///
 /// Choose it with a miner: over all triplets most terms soon are zero.
 ///
 /// ```
@@ -49,6 +54,9 @@ pub struct TripletMargin {
     pub smooth: bool,
     /// What the distances are raised to.
     pub power: Power,
+    /// How many triplets of each anchor are drawn where no miner chooses: a number, or all if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub triplets_per_anchor: Option<NonZeroU32>,
 }
 
 /// A power of 1 or 2; written as the number.
@@ -91,6 +99,7 @@ impl Default for TripletMargin {
             swap: false,
             smooth: false,
             power: Power::One,
+            triplets_per_anchor: None,
         }
     }
 }
@@ -116,6 +125,10 @@ impl TripletLoss for TripletMargin {
 
     fn swaps(&self) -> bool {
         self.swap
+    }
+
+    fn triplets_per_anchor(&self) -> Option<usize> {
+        self.triplets_per_anchor.map(|count| count.get() as usize)
     }
 
     fn reducer(&self) -> Reducer {

@@ -41,6 +41,7 @@ impl Kind for Triplets {
                     swap: params.flag_or("swap", false)?,
                     smooth: params.flag_or("smooth_loss", false)?,
                     power: Power::One,
+                    triplets_per_anchor: None, // A draw of the peer's cannot be repeated.
                 };
                 match params.text("triplets_per_anchor")?.as_deref() {
                     None | Some("all") => {}
