@@ -24,6 +24,7 @@ mod prefix;
 
 pub use batches::*;
 pub use classes::*;
+pub use combine::beside::{Beside, Other};
 pub use combine::sum::{Sum, Weighed};
 pub use compat::Compat;
 pub use family::{

@@ -3,14 +3,15 @@
 
 mod fakes;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use fakes::{Cosine, Fake, Kind, RAW, UNIT, stream};
 use nearfar_core::{
-    Comparison, Embeddings, Finite, Loss, NegativeSimilarity, NonNegative, Positive, Reducer,
+    Comparison, Distance, Embeddings, Finite, Loss, NegativeSimilarity, NonNegative, Positive,
+    Reducer,
 };
 use nearfar_losses::{
-    ArcFace, Contrastive, MultiSimilarity, NTXent, OverClasses, OverLists, OverPairs, OverTriplets,
-    TripletMargin,
+    ArcFace, Contrastive, Join, LossConfig, MultiSimilarity, NTXent, OverClasses, OverLists,
+    OverPairs, OverTriplets, TripletMargin,
 };
 
 const ROWS: [[f64; 3]; 8] = [
@@ -152,5 +153,98 @@ fn queries_and_references() -> Result<()> {
     assert!((value(&over(triplet(0.2), UNIT))? - 0.297492127).abs() < 1e-9);
     let loss = OverPairs::new("contrastive", Contrastive::default(), Box::new(UNIT));
     assert!((value(&loss)? - 1.181760661).abs() < 1e-9);
+    Ok(())
+}
+
+fn joined(text: &str, unit: Option<Fake>) -> Result<Box<dyn Loss>> {
+    let config: LossConfig = toml::from_str(text).expect("settings of a test");
+    config.build(Join {
+        distance: unit.map(|it| Box::new(it) as Box<dyn Distance>),
+        classes: Some(3),
+        dtype: DType::F64,
+        ..Join::default()
+    })
+}
+
+#[test]
+fn whole_batches() -> Result<()> {
+    let margin = joined("margin = {}", Some(UNIT))?;
+    check("margin", margin.as_ref(), 0.314317377, 0.353599525)?;
+    let angular = joined("angular = { compat = \"pml\" }", None)?;
+    check("angular", angular.as_ref(), 2.803045364, 2.460900179)?;
+    let gaps = joined("dynamic_soft_margin = { compat = \"pml\" }", Some(UNIT))?;
+    check(
+        "dynamic soft margin",
+        gaps.as_ref(),
+        0.064924757,
+        0.320628074,
+    )
+}
+
+fn value_of(loss: &dyn Loss, factor: f64) -> Result<f64> {
+    let vectors = (Tensor::new(&ROWS, &Device::Cpu)? * factor)?;
+    let rows = Embeddings::labeled(vectors, LABELS.to_vec())?;
+    let total = loss.evaluate(&Comparison::within(&rows), &mut stream())?;
+    total
+        .total()?
+        .expect("the batch has all there is")
+        .to_scalar()
+}
+
+#[test]
+fn whole_batches_by_their_values_alone() -> Result<()> {
+    let text = "margin = { learn_beta = true, per_class = true, nu = 0.1 }";
+    let value = value_of(joined(text, Some(UNIT))?.as_ref(), 1.0)?;
+    assert!((value - 0.399023263).abs() < 1e-9, "{value}");
+    // All three rows are divided by their length here, whatever the scale; the peer leaves its negatives as they are.
+    let angular = joined("angular = {}", None)?;
+    for factor in [1.0, 10.0] {
+        let value = value_of(angular.as_ref(), factor)?;
+        assert!((value - 2.938589166).abs() < 1e-9, "{value}");
+    }
+    let peer = joined("angular = { compat = \"pml\" }", None)?;
+    let (one, ten) = (
+        value_of(peer.as_ref(), 1.0)?,
+        value_of(peer.as_ref(), 10.0)?,
+    );
+    assert!((one - ten).abs() > 0.1, "{one} {ten}");
+    Ok(())
+}
+
+/// The peer keeps its graph in the histogram and cannot go back twice.
+#[test]
+fn a_dynamic_soft_margin_goes_back_after_each_batch() -> Result<()> {
+    let mut loss = joined("dynamic_soft_margin = {}", Some(UNIT))?;
+    let mut shares = Vec::new();
+    for _ in 0..3 {
+        let vectors = Var::new(&ROWS, &Device::Cpu)?;
+        let rows = Embeddings::labeled(vectors.as_tensor().clone(), LABELS.to_vec())?;
+        let within = Comparison::within(&rows);
+        loss.absorb(&within)?;
+        let total = loss.evaluate(&within, &mut stream())?.total()?;
+        let gradients = total.expect("the batch has all there is").backward()?;
+        assert!(gradients.get(&vectors).is_some());
+        let histogram = loss.state()["histogram"].to_vec1::<f64>()?;
+        assert!((histogram.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        shares.push(histogram);
+    }
+    // The same batch again changes nothing, and a loss goes on where another stopped.
+    let off = shares[0].iter().zip(&shares[2]).map(|(x, y)| (x - y).abs());
+    assert!(off.fold(0.0, f64::max) < 1e-12);
+    let mut other = joined("dynamic_soft_margin = {}", Some(UNIT))?;
+    other.restore(&loss.state())?;
+    assert_eq!(
+        value_of(other.as_ref(), 1.0)?,
+        value_of(loss.as_ref(), 1.0)?
+    );
+    let mut wide = joined("dynamic_soft_margin = { bins = 20 }", Some(UNIT))?;
+    let error = wide
+        .restore(&loss.state())
+        .expect_err("10 and 20")
+        .to_string();
+    assert!(
+        error.contains("has shape [10], and [20] is wanted"),
+        "{error}"
+    );
     Ok(())
 }

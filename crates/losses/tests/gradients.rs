@@ -92,6 +92,23 @@ fn configs() -> Vec<LossConfig> {
             ..PNP::default()
         }));
     }
+    let read = |text: &str| toml::from_str::<LossConfig>(text).expect("settings of a test");
+    configs.extend(
+        [
+            "angular = { form = \"triplet\", angle = 0.6 }",
+            "angular = { compat = \"pml\" }",
+            "batch_hard = { soft = true }",
+            "correlated = { correlation = \"coral\" }",
+            "log_ratio = { power = 1 }",
+            "margin = { learn_beta = true, nu = 0.1 }",
+            "ml2 = { structured = { gamma = 10 } }",
+            "multi_tuple = { form = { soft = { gamma = 3 } }, intra = 0.5, inter = 0.5, positive_count = 1 }",
+            "ordinal_triplet = { proportional = true, power = 1 }",
+            "quadruplet = { power = 1 }",
+            "triplet_margin = { triplets_per_anchor = 2 }",
+        ]
+        .map(read),
+    );
     configs
 }
 
@@ -123,26 +140,24 @@ fn of_rows(
     .map_err(|error| error.context(format!("{config:?}")))?;
     for parameter in centers {
         let start = parameter.var.as_tensor().copy()?;
+        let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f64>();
         let gradients = value(rows)?.backward()?;
-        let gradient = gradients
-            .get(&parameter.var)
-            .expect("it is trained")
-            .to_vec2::<f64>()?;
-        let moved = |row: usize, column: usize, by: f64| -> Result<f64> {
-            let mut numbers = start.to_vec2::<f64>()?;
-            numbers[row][column] += by;
-            parameter.var.set(&Tensor::new(numbers, start.device())?)?;
+        let gradient = flat(gradients.get(&parameter.var).expect("it is trained"))?;
+        let moved = |place: usize, by: f64| -> Result<f64> {
+            let mut numbers = flat(&start)?;
+            numbers[place] += by;
+            let numbers = Tensor::from_vec(numbers, start.shape(), start.device())?;
+            parameter.var.set(&numbers)?;
             value(rows)?.to_scalar::<f64>()
         };
-        for (row, gradients) in gradient.iter().enumerate() {
-            for (column, &gradient) in gradients.iter().enumerate() {
-                let quotient = (moved(row, column, 1e-5)? - moved(row, column, -1e-5)?) / 2e-5;
-                assert!(
-                    (gradient - quotient).abs() < 1e-5 * gradient.abs().max(1.0),
-                    "{gradient} {quotient}"
-                );
-            }
+        for (place, gradient) in gradient.into_iter().enumerate() {
+            let quotient = (moved(place, 1e-5)? - moved(place, -1e-5)?) / 2e-5;
+            assert!(
+                (gradient - quotient).abs() < 1e-5 * gradient.abs().max(1.0),
+                "{gradient} {quotient}"
+            );
         }
+        parameter.var.set(&start)?;
     }
     Ok(())
 }

@@ -124,7 +124,11 @@ fn one_sided_batches_give_the_sides_that_the_contract_names() -> Result<()> {
         ("triplet_ratio", [&[], &[], &[]]),
         (
             "correlated",
-            [&[], &["first", "second", "across"], &["first", "second", "across"]],
+            [
+                &[],
+                &["first", "second", "across"],
+                &["first", "second", "across"],
+            ],
         ),
         ("semi_hard", [&[], &[], &[]]),
         ("multi_similarity", [&[], &["list"], &["list"]]),

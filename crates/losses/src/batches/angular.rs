@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{
-    Comparison, Error, Evaluated, Kind, Loss, Pairs, Part, Positive, Reducer, Rng,
-    Terms,
+    Comparison, Error, Evaluated, Kind, Loss, Pairs, Part, Positive, Reducer, Rng, Terms,
 };
 use nearfar_kernels::{hinge, l2_normalize, masked_log_sum_exp, softplus};
 use serde::{Deserialize, Serialize};
@@ -150,12 +149,7 @@ impl OverAngular {
     }
 
     /// The positive pairs whose anchor has a negative, those of one class together.
-    fn pairs(
-        &self,
-        comparison: &Comparison<'_>,
-        kinds: &[Kind],
-        rng: &mut Rng,
-    ) -> Result<Pairs> {
+    fn pairs(&self, comparison: &Comparison<'_>, kinds: &[Kind], rng: &mut Rng) -> Result<Pairs> {
         let m = comparison.references.len();
         let own = || {
             let [anchors, references, _] = self.sides(comparison)?;
@@ -184,9 +178,8 @@ impl OverAngular {
         let among = |rows: &Tensor, places: &dyn Fn(&(u32, u32)) -> u32| -> Result<[Tensor; 2]> {
             let known: BTreeSet<u32> = pairs.iter().map(places).collect();
             let known: Vec<u32> = known.into_iter().collect();
-            let place = |it: &(u32, u32)| {
-                known.binary_search(&places(it)).expect("it was put in") as u32
-            };
+            let place =
+                |it: &(u32, u32)| known.binary_search(&places(it)).expect("it was put in") as u32;
             let index: Vec<u32> = pairs.iter().map(place).collect();
             let count = known.len();
             let rows = rows.index_select(&Tensor::from_vec(known, count, device)?, 0)?;
@@ -216,7 +209,10 @@ impl OverAngular {
                 let apart = (&squares - (&ap * 2.0)?)?;
                 let center = ((squares + (ap * 2.0)?)? * 0.25)?; // ‖c‖²
                 let own = negatives.sqr()?.sum(1)?.unsqueeze(0)?; // (1, m)
-                let from_center = products.neg()?.broadcast_add(&center)?.broadcast_add(&own)?;
+                let from_center = products
+                    .neg()?
+                    .broadcast_add(&center)?
+                    .broadcast_add(&own)?;
                 let gap = (from_center * (-4.0 * tangent))?.broadcast_add(&apart)?;
                 let values = hinge(&gap)?;
                 mask.where_cond(&values, &values.zeros_like()?)
@@ -297,7 +293,12 @@ impl Loss for OverAngular {
         let list: Vec<(u32, u32)> = pairs.iter().collect();
         let values = self.values(&self.sides(comparison)?, &kinds, &list)?;
         if self.settings.form == AngularForm::Batch {
-            return Ok(vec![Terms::tuples(name, values, pairs.anchors, comparison)?]);
+            return Ok(vec![Terms::tuples(
+                name,
+                values,
+                pairs.anchors,
+                comparison,
+            )?]);
         }
         let m = comparison.references.len();
         let (mut places, mut anchors) = (Vec::new(), Vec::new());

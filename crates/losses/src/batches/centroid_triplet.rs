@@ -109,7 +109,11 @@ impl Loss for OverCentroids {
             let Some(members) = classes.get(label) else {
                 continue;
             };
-            let others: Vec<usize> = members.iter().copied().filter(|it| Some(*it) != own).collect();
+            let others: Vec<usize> = members
+                .iter()
+                .copied()
+                .filter(|it| Some(*it) != own)
+                .collect();
             if others.is_empty() || classes.len() < 2 {
                 continue;
             }

@@ -156,7 +156,9 @@ impl Loss for OverDomains {
         let first = self.of(&Comparison::within(comparison.anchors), 1.0)?;
         let second = self.of(&Comparison::within(comparison.references), 1.0)?;
         let across = self.across(comparison)?;
-        let across = across.map(|it| it * self.settings.weight.get()).transpose()?;
+        let across = across
+            .map(|it| it * self.settings.weight.get())
+            .transpose()?;
         Ok(vec![
             part("first", first)?,
             part("second", second)?,

@@ -75,6 +75,11 @@ impl MatrixLoss for DeepMLKR {
         let errors = (estimate - column(ours)?)?.sqr()?.squeeze(1)?;
         let index = candle_core::Tensor::from_slice(&anchors, anchors.len(), errors.device())?;
         let values = errors.index_select(&index, 0)?;
-        Ok(vec![Terms::of_anchors("error", values, anchors, view.comparison)?])
+        Ok(vec![Terms::of_anchors(
+            "error",
+            values,
+            anchors,
+            view.comparison,
+        )?])
     }
 }

@@ -1,9 +1,7 @@
 //! Discriminative loss of pixels.
 
 use candle_core::{Device, Result, Tensor};
-use nearfar_core::{
-    Comparison, Evaluated, Loss, NonNegative, Reducer, Rng, Stateful, Terms,
-};
+use nearfar_core::{Comparison, Evaluated, Loss, NonNegative, Reducer, Rng, Stateful, Terms};
 use nearfar_kernels::{euclidean, hinge, safe_sqrt};
 use serde::{Deserialize, Serialize};
 

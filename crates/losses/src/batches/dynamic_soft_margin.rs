@@ -169,7 +169,9 @@ impl Gaps {
                     };
                     let negatives: Vec<usize> = of(Kind::Negative).collect();
                     for positive in of(Kind::Positive) {
-                        negatives.iter().for_each(|&negative| f((positive, negative)));
+                        negatives
+                            .iter()
+                            .for_each(|&negative| f((positive, negative)));
                     }
                 }
             }
@@ -300,7 +302,11 @@ impl OverGaps {
             return Ok(None);
         }
         let scale = 1.0 / count as f64;
-        let value: f64 = sums.iter().zip(&cumulative).map(|(sum, cdf)| sum * cdf).sum();
+        let value: f64 = sums
+            .iter()
+            .zip(&cumulative)
+            .map(|(sum, cdf)| sum * cdf)
+            .sum();
         // A gap that moves on takes its share out of its bin's cumulative sum, by 1 for each width of a bin.
         let width = 2.0 * self.settings.low.get().abs() / bins as f64;
         let through = match self.settings.compat {

@@ -145,9 +145,7 @@ impl ClassTree {
             } else {
                 0.0
             };
-            let (count, squares, sum) = sums
-                .entry(label)
-                .or_insert_with(|| (0, 0.0, vec![0.0; d]));
+            let (count, squares, sum) = sums.entry(label).or_insert_with(|| (0, 0.0, vec![0.0; d]));
             *count += 1;
             *squares += square * scale * scale;
             for (sum, x) in sum.iter_mut().zip(numbers) {
@@ -214,7 +212,10 @@ impl ClassTree {
         }
         let mut levels = vec![self.levels; b * b];
         for &(one, other, level) in &self.edges {
-            let (one, other) = (root(&mut node, one as usize), root(&mut node, other as usize));
+            let (one, other) = (
+                root(&mut node, one as usize),
+                root(&mut node, other as usize),
+            );
             let joined = std::mem::take(&mut inside[other]);
             for &x in &inside[one] {
                 for &y in &joined {
@@ -248,10 +249,7 @@ fn root(node: &mut [usize], mut place: usize) -> usize {
 }
 
 /// The edges of a minimum spanning tree (Prim), in `O(c²)` distances and `O(c)` memory.
-fn spanning_tree(
-    count: usize,
-    distance: impl Fn(usize, usize) -> f64,
-) -> Vec<(usize, usize, f64)> {
+fn spanning_tree(count: usize, distance: impl Fn(usize, usize) -> f64) -> Vec<(usize, usize, f64)> {
     let mut edges = Vec::with_capacity(count.saturating_sub(1));
     let mut nearest = vec![(0usize, f64::INFINITY); count];
     let mut waiting: Vec<usize> = (1..count).collect();
@@ -382,14 +380,27 @@ impl Stateful for OverTree {
             return state;
         };
         let mut put = |name: &str, tensor: Result<Tensor>| {
-            state.insert(name.into(), tensor.expect("lists are tensors of their length"));
+            state.insert(
+                name.into(),
+                tensor.expect("lists are tensors of their length"),
+            );
         };
         let classes = tree.labels.len();
-        put(CLASSES, Tensor::from_slice(&tree.labels, classes, &Device::Cpu));
+        put(
+            CLASSES,
+            Tensor::from_slice(&tree.labels, classes, &Device::Cpu),
+        );
         let mut spreads = tree.spreads.clone();
         spreads.push(tree.mean_spread);
-        put(SPREADS, Tensor::from_vec(spreads, classes + 1, &Device::Cpu));
-        let edges: Vec<u32> = tree.edges.iter().flat_map(|it| [it.0, it.1, it.2]).collect();
+        put(
+            SPREADS,
+            Tensor::from_vec(spreads, classes + 1, &Device::Cpu),
+        );
+        let edges: Vec<u32> = tree
+            .edges
+            .iter()
+            .flat_map(|it| [it.0, it.1, it.2])
+            .collect();
         let size = (tree.edges.len(), 3);
         put(EDGES, Tensor::from_vec(edges, size, &Device::Cpu));
         put(LEVELS, Tensor::from_slice(&[tree.levels], 1, &Device::Cpu));
@@ -476,7 +487,11 @@ mod tests {
             row.iter().map(|x| x / length).collect()
         };
         let apart = |one: usize, other: usize| -> f64 {
-            unit(one).iter().zip(unit(other)).map(|(x, y)| (x - y).powi(2)).sum()
+            unit(one)
+                .iter()
+                .zip(unit(other))
+                .map(|(x, y)| (x - y).powi(2))
+                .sum()
         };
         let rows = |class: u32| (0..table.len()).filter(move |&row| table.labels[row] == class);
         let c = classes.len();
@@ -485,7 +500,10 @@ mod tests {
             for (q, &other) in classes.iter().enumerate() {
                 let (n, m) = (rows(one).count() as f64, rows(other).count() as f64);
                 let pairs = if p == q { n * n - n } else { n * m };
-                let sum: f64 = rows(one).flat_map(|i| rows(other).map(move |j| (i, j))).map(|(i, j)| apart(i, j)).sum();
+                let sum: f64 = rows(one)
+                    .flat_map(|i| rows(other).map(move |j| (i, j)))
+                    .map(|(i, j)| apart(i, j))
+                    .sum();
                 distances[p * c + q] = sum / pairs;
             }
         }
@@ -508,9 +526,8 @@ mod tests {
                 }
             }
         }
-        let margins = (0..c * c).map(|place| {
-            threshold(found[place], levels, mean) - distances[(place / c) * (c + 1)]
-        });
+        let margins = (0..c * c)
+            .map(|place| threshold(found[place], levels, mean) - distances[(place / c) * (c + 1)]);
         (margins.collect(), classes)
     }
 
@@ -533,7 +550,11 @@ mod tests {
             let found = ClassTree::new(&table, 8)?.margins(&names);
             for place in (0..wanted.len()).filter(|it| it / 6 != it % 6) {
                 let found = found[place].expect("it is known");
-                assert!((found - wanted[place]).abs() < 1e-6, "{found} {}", wanted[place]);
+                assert!(
+                    (found - wanted[place]).abs() < 1e-6,
+                    "{found} {}",
+                    wanted[place]
+                );
             }
         }
         Ok(())
@@ -562,15 +583,23 @@ mod tests {
         // One class has a spread, so d₀ = s, and the two classes join at the first level that is far enough.
         let spread = near;
         let apart = 2.0; // One row is a little nearer, the other as much farther.
-        let level = (1..=16).find(|&it| apart < threshold(it, 16, spread)).expect("16");
+        let level = (1..=16)
+            .find(|&it| apart < threshold(it, 16, spread))
+            .expect("16");
         let margin = 0.1 + threshold(level, 16, spread) - spread;
-        assert!((with_tree - 0.5 * (near - far + margin)).abs() < 1e-6, "{with_tree}");
+        assert!(
+            (with_tree - 0.5 * (near - far + margin)).abs() < 1e-6,
+            "{with_tree}"
+        );
         let mut other = config.build("hierarchical_triplet", join())?;
         other.restore(&loss.state())?;
         assert_eq!(value(other.as_ref(), &mut rng)?, with_tree);
         assert_eq!(other.state().len(), 4);
         let part: BTreeMap<String, Tensor> = loss.state().into_iter().take(2).collect();
-        let error = other.restore(&part).expect_err("two are missing").to_string();
+        let error = other
+            .restore(&part)
+            .expect_err("two are missing")
+            .to_string();
         assert!(error.contains("belong together"), "{error}");
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Triplet loss whose margin grows with the difference of targets.
 
 use candle_core::Result;
-use nearfar_core::{Comparison, Evaluated, Kind, NonNegative, Positive, Reducer, Rng, Terms, Triplets};
+use nearfar_core::{
+    Comparison, Evaluated, Kind, NonNegative, Positive, Reducer, Rng, Terms, Triplets,
+};
 use nearfar_kernels::hinge;
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +69,8 @@ impl LabelSensitiveTriplet {
             _ => Kind::Negative,
         };
         let kinds = own.iter().zip(&apart).map(kind).collect();
-        let margin = |apart: &f64| view.rounded(self.margin.get() * (apart / self.reach.get()).min(1.0));
+        let margin =
+            |apart: &f64| view.rounded(self.margin.get() * (apart / self.reach.get()).min(1.0));
         Ok((kinds, apart.iter().map(margin).collect()))
     }
 }
@@ -101,7 +104,12 @@ impl MatrixLoss for LabelSensitiveTriplet {
         let margins = view.tensor(chosen, triplets.len())?;
         let values = hinge(&((positive - negative)? + margins)?)?;
         let anchors = triplets.anchors().to_vec();
-        Ok(vec![Terms::tuples("triplet", values, anchors, view.comparison)?])
+        Ok(vec![Terms::tuples(
+            "triplet",
+            values,
+            anchors,
+            view.comparison,
+        )?])
     }
 
     fn evaluate(&self, view: &View<'_>, reducer: &Reducer) -> Result<Option<Evaluated>> {

@@ -103,6 +103,11 @@ impl MatrixLoss for LogRatio {
         let values = (off.sqr()?.sum(1)? / pairs.maximum(0.5)?)?;
         let index = candle_core::Tensor::from_slice(&anchors, anchors.len(), values.device())?;
         let values = values.index_select(&index, 0)?;
-        Ok(vec![Terms::of_anchors("ratio", values, anchors, view.comparison)?])
+        Ok(vec![Terms::of_anchors(
+            "ratio",
+            values,
+            anchors,
+            view.comparison,
+        )?])
     }
 }

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Result, Tensor, Var};
 use nearfar_core::{
-    Comparison, Distance, Error, Evaluated, Finite, Kind, Loss, NonNegative,
-    Parameter, Part, Reducer, Relation, Rng, Terms,
+    Comparison, Distance, Error, Evaluated, Finite, Kind, Loss, NonNegative, Parameter, Part,
+    Reducer, Relation, Rng, Terms,
 };
 use nearfar_kernels::hinge;
 use serde::{Deserialize, Serialize};

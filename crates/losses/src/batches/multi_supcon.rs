@@ -79,7 +79,10 @@ impl MatrixLoss for MultiSupCon {
         let mut anchors = Vec::new();
         for row in 0..n {
             let places = (row * m..(row + 1) * m).filter(|&it| !own[it]);
-            let chosen: Vec<usize> = places.clone().filter(|&it| overlaps[it] >= least && overlaps[it] > 0.0).collect();
+            let chosen: Vec<usize> = places
+                .clone()
+                .filter(|&it| overlaps[it] >= least && overlaps[it] > 0.0)
+                .collect();
             places.for_each(|place| others[place] = 1.0);
             for &place in &chosen {
                 weights[place] = overlaps[place] / chosen.len() as f64;
@@ -100,6 +103,11 @@ impl MatrixLoss for MultiSupCon {
         let pulled = (&scaled * &weights)?.sum(1)?.index_select(&index, 0)?;
         let shares = weights.sum(1)?.index_select(&index, 0)?;
         let values = ((all.index_select(&index, 0)? * shares)? - pulled)?;
-        Ok(vec![Terms::of_anchors("list", values, anchors, view.comparison)?])
+        Ok(vec![Terms::of_anchors(
+            "list",
+            values,
+            anchors,
+            view.comparison,
+        )?])
     }
 }

@@ -144,7 +144,9 @@ impl OrdinalTriplet {
         let row = |row: usize| -> Vec<_> {
             let places = (row * m..(row + 1) * m).filter(|&place| !own[place]);
             let apart = |place: usize| (f64::from(ours[row]) - f64::from(theirs[place % m])).abs();
-            places.map(|place| (place, x[place], apart(place))).collect()
+            places
+                .map(|place| (place, x[place], apart(place)))
+                .collect()
         };
         Ok((0..n).map(row).collect())
     }
@@ -186,7 +188,12 @@ impl MatrixLoss for OrdinalTriplet {
         let count = margins.len();
         let gap = ((near.select(&x)? - far.select(&x)?)? + view.tensor(margins, count)?)?;
         let values = hinge(&gap)?;
-        Ok(vec![Terms::tuples("triplet", values, near.anchors, view.comparison)?])
+        Ok(vec![Terms::tuples(
+            "triplet",
+            values,
+            near.anchors,
+            view.comparison,
+        )?])
     }
 
     fn evaluate(&self, view: &View<'_>, reducer: &Reducer) -> Result<Option<Evaluated>> {
@@ -240,7 +247,10 @@ mod tests {
             }
             assert!((counted.sum - wanted.sum).abs() < 1e-12);
             assert_eq!(counted.gradient, wanted.gradient);
-            assert_eq!((counted.terms, counted.active), (wanted.terms, wanted.active));
+            assert_eq!(
+                (counted.terms, counted.active),
+                (wanted.terms, wanted.active)
+            );
         }
     }
 }

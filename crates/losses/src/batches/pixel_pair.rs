@@ -123,7 +123,11 @@ impl OverPixels {
                 }
                 let weight = share * other_share;
                 sum += weight;
-                let of = if ours == theirs { &mut same } else { &mut other };
+                let of = if ours == theirs {
+                    &mut same
+                } else {
+                    &mut other
+                };
                 of[row * k + column] = weight;
             }
         }

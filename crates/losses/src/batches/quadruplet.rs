@@ -2,8 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{
-    Comparison, Evaluated, Kind, NonNegative, Pairs, Reducer, Relation, Rng,
-    Terms, Triplets,
+    Comparison, Evaluated, Kind, NonNegative, Pairs, Reducer, Relation, Rng, Terms, Triplets,
 };
 use nearfar_kernels::hinge;
 use serde::{Deserialize, Serialize};
@@ -58,7 +57,10 @@ impl QuadrupletMargins {
                     of().map(|it| it.0).sum::<f64>() / of().count().max(1) as f64
                 };
                 let gap = mean(Kind::Negative) - mean(Kind::Positive);
-                [view.rounded(first.get() * gap), view.rounded(second.get() * gap)]
+                [
+                    view.rounded(first.get() * gap),
+                    view.rounded(second.get() * gap),
+                ]
             }
         }
     }
@@ -192,4 +194,3 @@ impl MatrixLoss for Quadruplet {
         }))
     }
 }
-

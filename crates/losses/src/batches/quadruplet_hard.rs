@@ -84,9 +84,9 @@ impl MatrixLoss for QuadrupletHard {
         for (anchor, positive) in positives.iter() {
             let class = anchors[anchor as usize];
             // Few pairs touch the class, so the first that does not is found soon.
-            let apart = negative.iter().find(|&&place| {
-                anchors[place / m] != class && references[place % m] != class
-            });
+            let apart = negative
+                .iter()
+                .find(|&&place| anchors[place / m] != class && references[place % m] != class);
             if let Some(&place) = apart {
                 ours.push(anchor, positive);
                 others.push((place / m) as u32, (place % m) as u32);

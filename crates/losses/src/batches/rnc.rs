@@ -137,7 +137,12 @@ impl MatrixLoss for RNC {
         let values = known_rows_from(&view.matrix, values, gradient)?;
         let index = candle_core::Tensor::from_slice(&anchors, anchors.len(), values.device())?;
         let values = values.index_select(&index, 0)?;
-        Ok(vec![Terms::of_anchors("rank", values, anchors, view.comparison)?])
+        Ok(vec![Terms::of_anchors(
+            "rank",
+            values,
+            anchors,
+            view.comparison,
+        )?])
     }
 }
 
@@ -166,7 +171,10 @@ mod tests {
                 plain(&scores)
             };
             let quotient = (moved(1e-6) - moved(-1e-6)) / 2e-6;
-            assert!((quotient - pulls[place]).abs() < 1e-8, "{quotient} {pulls:?}");
+            assert!(
+                (quotient - pulls[place]).abs() < 1e-8,
+                "{quotient} {pulls:?}"
+            );
         }
         let (mut far, mut none) = ([0.0; 2], [0.0; 1]);
         assert!(row(&[(-1e30, 1.0), (0.0, 0.0)], &mut far).is_finite());

@@ -84,7 +84,12 @@ impl MatrixLoss for SemiHard {
         let gap = (positives.select(&view.matrix)? - negatives.select(&view.matrix)?)?;
         let values = hinge(&(gap + self.margin.get())?)?;
         let anchors = positives.anchors;
-        Ok(vec![Terms::tuples("triplet", values, anchors, view.comparison)?])
+        Ok(vec![Terms::tuples(
+            "triplet",
+            values,
+            anchors,
+            view.comparison,
+        )?])
     }
 }
 

@@ -1,3 +1,4 @@
 //! Losses made of losses.
 
+pub(crate) mod beside;
 pub(crate) mod sum;

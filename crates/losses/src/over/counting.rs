@@ -32,11 +32,10 @@ pub(crate) fn triplet_hinges(
     }
     let (mut negatives, mut starts) = (Vec::<(f64, usize)>::new(), Vec::<f64>::new());
     for (anchor, (x, kinds)) in x.chunks(m).zip(kinds.chunks(m)).enumerate() {
-        let of = |wanted: Kind| {
-            (0..m).filter(move |&column| kinds[column] == wanted)
-        };
+        let of = |wanted: Kind| (0..m).filter(move |&column| kinds[column] == wanted);
         negatives.clear();
-        negatives.extend(of(Kind::Negative).map(|column| (x[column] - margin(anchor, column), column)));
+        negatives
+            .extend(of(Kind::Negative).map(|column| (x[column] - margin(anchor, column), column)));
         negatives.sort_by(|one, other| one.0.total_cmp(&other.0));
         starts.clear();
         starts.push(0.0);
@@ -181,6 +180,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!(quadruplet_hinges(&x, &kinds, (&LABELS, &LABELS), 0.5), wanted);
+        assert_eq!(
+            quadruplet_hinges(&x, &kinds, (&LABELS, &LABELS), 0.5),
+            wanted
+        );
     }
 }

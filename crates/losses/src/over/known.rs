@@ -36,7 +36,9 @@ pub(crate) fn known_rows_from(
 ) -> Result<Tensor> {
     let count = values.len();
     let values = Tensor::from_vec(values, count, &candle_core::Device::Cpu)?;
-    let values = values.to_dtype(matrix.dtype())?.to_device(matrix.device())?;
+    let values = values
+        .to_dtype(matrix.dtype())?
+        .to_device(matrix.device())?;
     known(matrix, &values, &like(matrix, gradient)?)
 }
 

@@ -50,7 +50,11 @@ impl View<'_> {
     }
 
     /// Numbers of the host as a tensor like the distances.
-    pub(crate) fn tensor(&self, numbers: Vec<f64>, shape: impl Into<candle_core::Shape>) -> Result<Tensor> {
+    pub(crate) fn tensor(
+        &self,
+        numbers: Vec<f64>,
+        shape: impl Into<candle_core::Shape>,
+    ) -> Result<Tensor> {
         Tensor::from_vec(numbers, shape, &candle_core::Device::Cpu)?
             .to_dtype(self.matrix.dtype())?
             .to_device(self.matrix.device())

@@ -120,7 +120,10 @@ mod tests {
         assert_eq!(found[5], 1.0, "two empty sets");
         assert_eq!(own(&comparison)[..5], [true, false, false, false, false]);
         let error = targets("rnc", &comparison).expect_err("sets").to_string();
-        assert_eq!(error, "rnc learns from real targets, but the batch has sets of labels");
+        assert_eq!(
+            error,
+            "rnc learns from real targets, but the batch has sets of labels"
+        );
         Ok(())
     }
 }

@@ -120,7 +120,10 @@ fn drawn(
     for (anchor, kinds) in comparison.kinds(place)?.chunks(m).enumerate() {
         let of = |wanted: Kind| -> Vec<u32> {
             let columns = kinds.iter().enumerate();
-            columns.filter(|it| *it.1 == wanted).map(|it| it.0 as u32).collect()
+            columns
+                .filter(|it| *it.1 == wanted)
+                .map(|it| it.0 as u32)
+                .collect()
         };
         let (positives, negatives) = (of(Kind::Positive), of(Kind::Negative));
         if positives.is_empty() || negatives.is_empty() {

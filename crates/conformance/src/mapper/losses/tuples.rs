@@ -6,7 +6,7 @@ use nearfar_losses::{Compat, DynamicSoftMargin, GapNegatives, Join, LossConfig, 
 
 use super::{Sides, added, chosen, gradient, rng};
 use crate::golden::{Array, Given, Mapped, Outputs, Settings};
-use crate::mapper::metric::{Metric, rows_of_zeros};
+use crate::mapper::metric::Metric;
 use crate::mapper::{Pass, reducers};
 
 /// The peer's names of those that are ours.
@@ -128,7 +128,6 @@ fn dynamic_soft_margin(given: &Given<'_>, mut params: Settings, pass: Pass) -> M
         let gradients = total.as_ref().map(|it| it.backward()).transpose()?;
         let name = role("grad_embeddings");
         outputs.put_tensor(&name, &gradient(&gradients, &vectors)?)?;
-        outputs.zero_by_definition(&name, rows_of_zeros(&vectors)?);
         put_histogram(loss.as_ref(), &role("hist_after"), &mut outputs);
     }
     Ok(outputs)
