@@ -41,13 +41,13 @@ impl Distance for Bhattacharyya {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("bhattacharyya", ("x", x), ("y", y))?;
         let (p, q) = roots("bhattacharyya", x, y, self.smoothing.get())?;
-        coordinates::matrix(&OfRoots, &p, &q)
+        coordinates::matrix(&OfRoots, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("bhattacharyya", ("x", x), ("y", y))?;
         let (p, q) = roots("bhattacharyya", x, y, self.smoothing.get())?;
-        coordinates::paired(&OfRoots, &p, &q)
+        coordinates::paired(&OfRoots, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {

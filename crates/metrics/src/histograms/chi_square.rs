@@ -34,13 +34,13 @@ impl Distance for ChiSquare {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("chi_square", ("x", x), ("y", y))?;
         let (p, q) = both("chi_square", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Terms, &p, &q)
+        coordinates::matrix(&Terms, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("chi_square", ("x", x), ("y", y))?;
         let (p, q) = both("chi_square", x, y, self.smoothing.get())?;
-        coordinates::paired(&Terms, &p, &q)
+        coordinates::paired(&Terms, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {

@@ -49,13 +49,13 @@ impl Distance for EarthMover {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("earth_mover", ("x", x), ("y", y))?;
         let (p, q) = both("earth_mover", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Cumulated, &p, &q)
+        coordinates::matrix(&Cumulated, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("earth_mover", ("x", x), ("y", y))?;
         let (p, q) = both("earth_mover", x, y, self.smoothing.get())?;
-        coordinates::paired(&Cumulated, &p, &q)
+        coordinates::paired(&Cumulated, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {

@@ -49,13 +49,13 @@ impl Distance for Hellinger {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("hellinger", ("x", x), ("y", y))?;
         let (p, q) = roots("hellinger", x, y, self.smoothing.get())?;
-        Euclidean {}.matrix(&p, &q)? * std::f64::consts::FRAC_1_SQRT_2
+        (Euclidean {}.matrix(&p, &q)? * std::f64::consts::FRAC_1_SQRT_2)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("hellinger", ("x", x), ("y", y))?;
         let (p, q) = roots("hellinger", x, y, self.smoothing.get())?;
-        Euclidean {}.paired(&p, &q)? * std::f64::consts::FRAC_1_SQRT_2
+        (Euclidean {}.paired(&p, &q)? * std::f64::consts::FRAC_1_SQRT_2)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {

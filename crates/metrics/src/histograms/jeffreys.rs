@@ -5,8 +5,8 @@ use nearfar_core::{Axioms, Distance, Positive, shape};
 use nearfar_kernels::{RowOf, RowPair};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, both};
-use crate::coordinates::{self, add_to, sum};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, with_logarithms};
+use crate::coordinates;
 
 /// `Σ_k (p_k − q_k) ln(p_k / q_k) = KL(p‖q) + KL(q‖p)`
 ///
@@ -38,14 +38,14 @@ impl Default for Jeffreys {
 impl Distance for Jeffreys {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("jeffreys", ("x", x), ("y", y))?;
-        let (p, q) = both("jeffreys", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Terms, &p, &q)
+        let (p, q) = with_logarithms("jeffreys", x, y, self.smoothing.get())?;
+        coordinates::matrix(&Terms, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("jeffreys", ("x", x), ("y", y))?;
-        let (p, q) = both("jeffreys", x, y, self.smoothing.get())?;
-        coordinates::paired(&Terms, &p, &q)
+        let (p, q) = with_logarithms("jeffreys", x, y, self.smoothing.get())?;
+        coordinates::paired(&Terms, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {
@@ -56,7 +56,7 @@ impl Distance for Jeffreys {
     }
 }
 
-/// The function itself, of histograms.
+/// The function itself, of histograms with their logarithms behind them.
 #[derive(Clone, Debug)]
 pub(super) struct Terms;
 
@@ -71,11 +71,22 @@ impl RowPair for Terms {
 
     #[inline(always)]
     fn value(&self, x: RowOf<'_, ()>, y: RowOf<'_, ()>) -> f64 {
-        sum(x.numbers, y.numbers, |p, q| (p - q) * (p / q).ln())
+        let (p, ln_p) = x.numbers.split_at(x.numbers.len() / 2);
+        let (q, ln_q) = y.numbers.split_at(y.numbers.len() / 2);
+        let mut total = 0.0;
+        for k in 0..p.len() {
+            total += (p[k] - q[k]) * (ln_p[k] - ln_q[k]);
+        }
+        total
     }
 
     #[inline(always)]
     fn pull(&self, x: RowOf<'_, ()>, y: RowOf<'_, ()>, _: f64, gradient: f64, pulled: &mut [f64]) {
-        add_to(pulled, x, y, |p, q| gradient * ((p / q).ln() + 1.0 - q / p));
+        let d = x.numbers.len() / 2;
+        let (to_p, to_ln_p) = pulled.split_at_mut(d);
+        for k in 0..d {
+            to_p[k] += gradient * (x.numbers[d + k] - y.numbers[d + k]);
+            to_ln_p[k] += gradient * (x.numbers[k] - y.numbers[k]);
+        }
     }
 }

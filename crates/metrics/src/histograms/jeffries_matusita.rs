@@ -51,13 +51,13 @@ impl Distance for JeffriesMatusita {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("jeffries_matusita", ("x", x), ("y", y))?;
         let (p, q) = roots("jeffries_matusita", x, y, self.smoothing.get())?;
-        self.of_roots().matrix(&p, &q)
+        self.of_roots().matrix(&p, &q)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("jeffries_matusita", ("x", x), ("y", y))?;
         let (p, q) = roots("jeffries_matusita", x, y, self.smoothing.get())?;
-        self.of_roots().paired(&p, &q)
+        self.of_roots().paired(&p, &q)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {

@@ -17,7 +17,7 @@ use crate::coordinates::{self, add_to, share, sum};
 /// counts as the uniform histogram and has gradient 0. An empty bin pulls on nothing: its derivative is infinite, and 0 is taken
 /// for it.
 ///
-/// Each bin is summed up as `¼ (p + q) h(t)` with `t = (p − q) / (p + q)` and `h(t) = (1 + t) ln(1 + t) + (1 − t) ln(1 − t)`,
+/// The bins of near histograms are summed up as `¼ (p + q) h(t)` with `t = (p − q) / (p + q)` and `h(t) = (1 + t) ln(1 + t) + (1 − t) ln(1 − t)`,
 /// for small `t` by its series: near histograms keep their digits, and nothing is below 0.
 ///
 /// Source: Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 1991.
@@ -41,13 +41,13 @@ impl Distance for JensenShannon {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("jensen_shannon", ("x", x), ("y", y))?;
         let (p, q) = both("jensen_shannon", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Terms, &p, &q)
+        coordinates::matrix(&Terms, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("jensen_shannon", ("x", x), ("y", y))?;
         let (p, q) = both("jensen_shannon", x, y, self.smoothing.get())?;
-        coordinates::paired(&Terms, &p, &q)
+        coordinates::paired(&Terms, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {
@@ -63,24 +63,41 @@ impl Distance for JensenShannon {
 pub(super) struct Terms;
 
 impl RowPair for Terms {
-    type Known = ();
+    /// `Σ p ln p`
+    type Known = f64;
 
     fn name(&self) -> &'static str {
         "jensen_shannon"
     }
 
-    fn know(&self, _: &[f64]) {}
-
-    #[inline(always)]
-    fn value(&self, x: RowOf<'_, ()>, y: RowOf<'_, ()>) -> f64 {
-        jensen_shannon(x.numbers, y.numbers)
+    fn know(&self, row: &[f64]) -> f64 {
+        sum(row, row, |p, _| times_logarithm(p))
     }
 
     #[inline(always)]
-    fn pull(&self, x: RowOf<'_, ()>, y: RowOf<'_, ()>, _: f64, gradient: f64, pulled: &mut [f64]) {
+    fn value(&self, x: RowOf<'_, f64>, y: RowOf<'_, f64>) -> f64 {
+        // The difference of the entropies has one logarithm a bin; of near histograms little is left of it.
+        let mixed = sum(x.numbers, y.numbers, |p, q| times_logarithm(0.5 * (p + q)));
+        let divergence = 0.5 * (x.known + y.known) - mixed;
+        if divergence > NEAR {
+            divergence
+        } else {
+            jensen_shannon(x.numbers, y.numbers)
+        }
+    }
+
+    #[inline(always)]
+    fn pull(
+        &self,
+        x: RowOf<'_, f64>,
+        y: RowOf<'_, f64>,
+        _: f64,
+        gradient: f64,
+        pulled: &mut [f64],
+    ) {
         add_to(pulled, x, y, |p, q| {
             if p > 0.0 {
-                0.5 * gradient * share(p, q).ln_1p()
+                0.5 * gradient * (2.0 * p / (p + q)).ln()
             } else {
                 0.0
             }
@@ -88,7 +105,16 @@ impl RowPair for Terms {
     }
 }
 
-/// Of two histograms.
+/// Below it the entropies have lost too many digits.
+const NEAR: f64 = 1e-5;
+
+/// `x ln x`, and 0 of 0.
+#[inline(always)]
+fn times_logarithm(x: f64) -> f64 {
+    if x > 0.0 { x * x.ln() } else { 0.0 }
+}
+
+/// Of two histograms, to the last digits.
 #[inline(always)]
 pub(crate) fn jensen_shannon(p: &[f64], q: &[f64]) -> f64 {
     0.25 * sum(p, q, |p, q| (p + q) * excess(share(p, q)))

@@ -5,8 +5,8 @@ use nearfar_core::{Axioms, Distance, Positive, shape};
 use nearfar_kernels::{RowOf, RowPair};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, both};
-use crate::coordinates::{self, add_to, sum};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, with_logarithms};
+use crate::coordinates;
 
 /// `Σ_k p_k ln(p_k / q_k)`
 ///
@@ -39,14 +39,14 @@ impl Default for KullbackLeibler {
 impl Distance for KullbackLeibler {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("kullback_leibler", ("x", x), ("y", y))?;
-        let (p, q) = both("kullback_leibler", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Terms, &p, &q)
+        let (p, q) = with_logarithms("kullback_leibler", x, y, self.smoothing.get())?;
+        coordinates::matrix(&Terms, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("kullback_leibler", ("x", x), ("y", y))?;
-        let (p, q) = both("kullback_leibler", x, y, self.smoothing.get())?;
-        coordinates::paired(&Terms, &p, &q)
+        let (p, q) = with_logarithms("kullback_leibler", x, y, self.smoothing.get())?;
+        coordinates::paired(&Terms, &p, &q)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {
@@ -58,7 +58,7 @@ impl Distance for KullbackLeibler {
     }
 }
 
-/// The function itself, of histograms.
+/// The function itself, of histograms with their logarithms behind them.
 #[derive(Clone, Debug)]
 pub(super) struct Terms;
 
@@ -73,26 +73,40 @@ impl RowPair for Terms {
 
     #[inline(always)]
     fn value(&self, x: RowOf<'_, ()>, y: RowOf<'_, ()>) -> f64 {
-        // With − p + q, which add up to nothing, no term is negative, and rounding to f32 matters less.
-        sum(x.numbers, y.numbers, |p, q| {
-            (p * (p / q).ln() - p + q).max(0.0)
-        })
+        let (p, ln_p) = x.numbers.split_at(x.numbers.len() / 2);
+        let (q, ln_q) = y.numbers.split_at(y.numbers.len() / 2);
+        let mut total = 0.0;
+        for k in 0..p.len() {
+            // With − p + q, which add up to nothing, no term is negative, and rounding to f32 matters less.
+            total += (p[k] * (ln_p[k] - ln_q[k]) - p[k] + q[k]).max(0.0);
+        }
+        total
     }
 
     #[inline(always)]
     fn pull(&self, x: RowOf<'_, ()>, y: RowOf<'_, ()>, _: f64, gradient: f64, pulled: &mut [f64]) {
-        add_to(pulled, x, y, |p, q| gradient * (p / q).ln());
+        let d = x.numbers.len() / 2;
+        let (to_p, to_ln_p) = pulled.split_at_mut(d);
+        for k in 0..d {
+            to_p[k] += gradient * (x.numbers[d + k] - y.numbers[d + k] - 1.0);
+            to_ln_p[k] += gradient * x.numbers[k];
+        }
     }
 
     #[inline(always)]
     fn pull_other(
         &self,
         x: RowOf<'_, ()>,
-        y: RowOf<'_, ()>,
+        _: RowOf<'_, ()>,
         _: f64,
         gradient: f64,
         pulled: &mut [f64],
     ) {
-        add_to(pulled, x, y, |p, q| gradient * (1.0 - p / q));
+        let d = x.numbers.len() / 2;
+        let (to_q, to_ln_q) = pulled.split_at_mut(d);
+        for k in 0..d {
+            to_q[k] += gradient;
+            to_ln_q[k] -= gradient * x.numbers[k];
+        }
     }
 }

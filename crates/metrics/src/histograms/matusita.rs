@@ -39,13 +39,13 @@ impl Distance for Matusita {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("matusita", ("x", x), ("y", y))?;
         let (p, q) = roots("matusita", x, y, self.smoothing.get())?;
-        Euclidean {}.matrix(&p, &q)
+        Euclidean {}.matrix(&p, &q)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("matusita", ("x", x), ("y", y))?;
         let (p, q) = roots("matusita", x, y, self.smoothing.get())?;
-        Euclidean {}.paired(&p, &q)
+        Euclidean {}.paired(&p, &q)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {

@@ -12,7 +12,7 @@ pub(super) const METRIC_OF_DISTRIBUTIONS: Axioms = Axioms {
 
 /// The rows divided by their sum, then smoothed: `(p + smoothing) / (1 + d · smoothing)`.
 ///
-/// A row of zeros becomes the uniform histogram, without a gradient.
+/// A row of zeros becomes the uniform histogram, without a gradient. Half numbers become f32, which can hold a smoothing.
 ///
 /// # Errors
 /// [`Error::Input`] for the first number that is negative or not finite.
@@ -21,6 +21,10 @@ pub(super) fn histograms(place: &str, name: &str, x: &Tensor, smoothing: f64) ->
     if n == 0 || d == 0 {
         return Ok(x.clone());
     }
+    let x = &match x.dtype() {
+        DType::F32 | DType::F64 => x.clone(),
+        _ => x.to_dtype(DType::F32)?,
+    };
     // In units of the largest number of a row, so that no sum overflows or vanishes.
     let largest = x.detach().max_keepdim(D::Minus1)?;
     let empty = largest.eq(0f64)?;
@@ -70,6 +74,28 @@ pub(super) fn roots(
         rows.clone()
     } else {
         safe_sqrt(&q)?
+    };
+    Ok((rows, others))
+}
+
+/// Each row with its logarithms behind it, in f64: `(n, d) → (n, 2 d)`, so that none is taken for a pair. No bin may be
+/// empty.
+pub(super) fn with_logarithms(
+    place: &str,
+    x: &Tensor,
+    y: &Tensor,
+    smoothing: f64,
+) -> Result<(Tensor, Tensor)> {
+    let (p, q) = both(place, x, y, smoothing)?;
+    let joined = |p: &Tensor| -> Result<Tensor> {
+        let p = p.to_dtype(DType::F64)?;
+        Tensor::cat(&[&p, &p.log()?], D::Minus1)
+    };
+    let rows = joined(&p)?;
+    let others = if x.id() == y.id() {
+        rows.clone()
+    } else {
+        joined(&q)?
     };
     Ok((rows, others))
 }

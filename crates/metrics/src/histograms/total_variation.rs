@@ -33,13 +33,13 @@ impl Distance for TotalVariation {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::rows_of_one_width("total_variation", ("x", x), ("y", y))?;
         let (p, q) = both("total_variation", x, y, self.smoothing.get())?;
-        Manhattan {}.matrix(&p, &q)? * 0.5
+        (Manhattan {}.matrix(&p, &q)? * 0.5)?.to_dtype(x.dtype())
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("total_variation", ("x", x), ("y", y))?;
         let (p, q) = both("total_variation", x, y, self.smoothing.get())?;
-        Manhattan {}.paired(&p, &q)? * 0.5
+        (Manhattan {}.paired(&p, &q)? * 0.5)?.to_dtype(x.dtype())
     }
 
     fn axioms(&self) -> Axioms {
