@@ -189,6 +189,31 @@ mod tests {
     }
 
     #[test]
+    fn an_anchor_keeps_its_negatives_although_another_has_far_nearer_ones() {
+        // In 4,096 dimensions a weight at 0.5 is over e^1000 times one at 1.3. The peer compares all rows of a batch with the
+        // largest weight of any, so that an anchor whose negatives are all far has weights of 0, and NaN for probabilities.
+        let dim = 4_096;
+        let mut numbers = vec![0.0f64; 5 * dim];
+        let mut put = |row: usize, place: usize, degrees: f64| {
+            numbers[row * dim + place] = degrees.to_radians().cos();
+            numbers[row * dim + place + 1] = degrees.to_radians().sin();
+        };
+        // Rows 0 and 1 are of one class; 2 is 20° from 0. Row 3 and its one negative that can be drawn, row 4, are 80° apart,
+        // and a right angle from all others.
+        put(0, 0, 0.0);
+        put(1, 0, 10.0);
+        put(2, 0, -20.0);
+        put(3, 2, 0.0);
+        put(4, 2, 80.0);
+        let vectors = Tensor::from_vec(numbers, (5, dim), &Device::Cpu).expect("full");
+        let rows = Embeddings::labeled(vectors, vec![0, 0, 1, 2, 3]).expect("five labels");
+        let miner = DistanceWeighted::default();
+        let candidates = candidates(&rows);
+        assert_eq!(miner.probabilities(&candidates, 0)[2], 1.0);
+        assert_eq!(miner.probabilities(&candidates, 3)[4], 1.0);
+    }
+
+    #[test]
     fn draws_follow_the_probabilities_and_nothing_is_drawn_beyond_the_cutoff() {
         let at = |degrees: f64| [degrees.to_radians().cos(), degrees.to_radians().sin()];
         let rows = [at(0.0), at(1.0), at(60.0), at(-80.0), at(170.0)];

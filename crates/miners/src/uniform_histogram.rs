@@ -52,10 +52,9 @@ impl UniformHistogram {
             return Vec::new();
         };
         let bins = self.bins.get();
-        let step = greatest / bins as f64 - least / bins as f64; // Their difference may be too large.
         let step = match (greatest - least) / bins as f64 {
-            whole if whole.is_finite() => whole,
-            _ => step,
+            step if step.is_finite() => step,
+            _ => greatest / bins as f64 - least / bins as f64, // Their difference is too large for a number.
         };
         // From both ends, as torch does it.
         let edge = |place: usize| match place < bins.div_ceil(2) {

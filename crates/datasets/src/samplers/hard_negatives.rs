@@ -29,6 +29,17 @@ use crate::{Dataset, Error};
 /// nothing is said), and keeps `range_max − range_min` numbers of 4 bytes for each sample.
 ///
 /// As `mine_hard_negatives` of sentence-transformers 6.2, which takes the similarity of the listed positive.
+///
+/// ```
+/// use nearfar_core::Span;
+/// use nearfar_datasets::{HardNegatives, SamplerConfig};
+///
+/// // Lists anew every second epoch, without the two most similar and without what comes near to a positive.
+/// let text = "hard_negatives = { skip_top = 2, relative_margin = 0.05, sampling = \"random\", every = { epochs = 2 } }";
+/// let SamplerConfig::HardNegatives(sampler) = toml::from_str(text)? else { panic!("it is named") };
+/// assert_eq!((sampler.range_min, sampler.range_max, sampler.every), (2, 50, Span::Epochs(2)));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HardNegatives {
