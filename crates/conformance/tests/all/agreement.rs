@@ -1,7 +1,7 @@
 //! The fast way of a loss beside its plain one, and that it learns.
 
 use candle_core::{DType, Result, Tensor, Var};
-use nearfar_core::{Comparison, Embeddings, Evaluated, Purpose, Seed};
+use nearfar_core::{Comparison, Embeddings, Evaluated, Finite, Purpose, Seed};
 use nearfar_losses::{Family, LossConfig, Reads};
 use nearfar_miners::MinerConfig;
 
@@ -152,7 +152,13 @@ fn what_a_miner_chooses_lowers_the_loss_over_all() -> Result<()> {
         .find(|it| it.family() == Family::Triplets)
         .expect("one of triplets");
     let over_all = joined(config, None, (4, 6), DType::F64);
-    for miner in MinerConfig::all() {
+    for mut miner in MinerConfig::all() {
+        match &mut miner {
+            MinerConfig::Packaged(_) => continue, // These rows did not come as triplets.
+            // So few rows have no negatives within 0.8.
+            MinerConfig::PairMargin(it) => it.negative_margin = Finite::literal(1.4),
+            _ => {}
+        }
         let loss = joined(config, Some(&miner), (4, 6), DType::F64);
         let vectors = Var::from_tensor(&unit)?;
         let rows = with_vectors(&rows, vectors.as_tensor().clone());
