@@ -353,6 +353,7 @@ losses! {
     "discriminative_dense" = DiscriminativeDense => batches,
     "dynamic_soft_margin" = DynamicSoftMargin => batches,
     "hierarchical_triplet" = HierarchicalTriplet => batches,
+    "instance" = Instance => batches,
     "label_sensitive_triplet" = LabelSensitiveTriplet => batches,
     "log_ratio" = LogRatio => batches,
     "margin" = Margin => batches,

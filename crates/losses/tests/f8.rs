@@ -6,12 +6,14 @@ mod fakes;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use fakes::{Cosine, Fake, Kind, RAW, UNIT, stream};
 use nearfar_core::{
-    Comparison, Distance, Embeddings, Finite, Loss, NegativeSimilarity, NonNegative, Positive,
-    Reducer,
+    Comparison, Distance, Embeddings, Finite, Loss, NegativeDistance, NegativeSimilarity,
+    NonNegative, Positive, Reducer,
 };
 use nearfar_losses::{
-    ArcFace, Contrastive, Join, LossConfig, MultiSimilarity, NTXent, OverClasses, OverLists,
-    OverPairs, OverTriplets, TripletMargin,
+    ArcFace, Circle, Compat, Contrastive, FastAP, Histogram, Instance, IntraPairVariance, Join,
+    Lifted, LiftedGeneralized, ListLoss, LossConfig, MultiSimilarity, NCA, NPair, NTXent,
+    OverClasses, OverLists, OverPairs, OverTriplets, PNP, PNPForm, RankedList, SNRContrastive,
+    SmoothAP, SupCon, ThresholdConsistentMargin, TripletMargin, TupletMargin,
 };
 
 const ROWS: [[f64; 3]; 8] = [
@@ -26,22 +28,27 @@ const ROWS: [[f64; 3]; 8] = [
 ];
 const LABELS: [u32; 8] = [0, 0, 1, 1, 2, 2, 0, 2];
 
-fn check(what: &str, loss: &dyn Loss, value: f64, length: f64) -> Result<()> {
-    let vectors = Var::new(&ROWS, &Device::Cpu)?;
-    let rows = Embeddings::labeled(vectors.as_tensor().clone(), LABELS.to_vec())?;
+/// The value of a loss, and the length of its gradient.
+fn value_and_length(loss: &dyn Loss, rows: &[[f64; 3]], labels: &[u32]) -> Result<(f64, f64)> {
+    let vectors = Var::from_slice(rows.as_flattened(), (rows.len(), 3), &Device::Cpu)?;
+    let rows = Embeddings::labeled(vectors.as_tensor().clone(), labels.to_vec())?;
     let total = loss
         .evaluate(&Comparison::within(&rows), &mut stream())?
         .total()?;
     let total = total.expect("the batch has all there is");
-    let found = total.to_scalar::<f64>()?;
-    // The values are written with nine places.
-    assert!((found - value).abs() < 1e-9, "{what}: {found}, not {value}");
     let gradients = total.backward()?;
     let gradient = gradients.get(&vectors).expect("it depends on its rows");
-    let found = gradient.sqr()?.sum_all()?.sqrt()?.to_scalar::<f64>()?;
+    let length = gradient.sqr()?.sum_all()?.sqrt()?.to_scalar::<f64>()?;
+    Ok((total.to_scalar::<f64>()?, length))
+}
+
+fn check(what: &str, loss: &dyn Loss, value: f64, length: f64) -> Result<()> {
+    let (found, found_length) = value_and_length(loss, &ROWS, &LABELS)?;
+    // The values are written with nine places.
+    assert!((found - value).abs() < 1e-9, "{what}: {found}, not {value}");
     assert!(
-        (found - length).abs() < 2e-9,
-        "{what}: a gradient of {found}, not {length}"
+        (found_length - length).abs() < 2e-9,
+        "{what}: a gradient of {found_length}, not {length}"
     );
     Ok(())
 }
@@ -114,15 +121,136 @@ fn triplet_margin() -> Result<()> {
 }
 
 #[test]
+fn pairs() -> Result<()> {
+    let negated = || Box::new(NegativeSimilarity(Box::new(Cosine)));
+    let loss = IntraPairVariance::default();
+    let loss = OverPairs::new("intra_pair_variance", loss, negated());
+    check("intra-pair variance", &loss, 0.076309065, 0.120187003)?;
+    let loss = OverPairs::new("tcm", ThresholdConsistentMargin::default(), negated());
+    check("tcm", &loss, 0.617135617, 0.604328238)?;
+    let snr = Fake {
+        kind: Kind::Snr,
+        ..UNIT
+    };
+    let loss = OverPairs::new("snr_contrastive", SNRContrastive::default(), Box::new(snr));
+    check("snr contrastive", &loss, 16.026025467, 330.627004386)
+}
+
+fn by_cosine<L: ListLoss>(loss: L) -> OverLists<L> {
+    OverLists::new("a loss", loss, Box::new(Cosine))
+}
+
+fn by_distance<L: ListLoss>(loss: L, kind: Kind) -> OverLists<L> {
+    let distance = Fake { kind, ..UNIT };
+    OverLists::new(
+        "a loss",
+        loss,
+        Box::new(NegativeDistance(Box::new(distance))),
+    )
+}
+
+#[test]
 fn lists() -> Result<()> {
-    let loss = OverLists::new(
-        "multi_similarity",
-        MultiSimilarity::default(),
-        Box::new(Cosine),
-    );
+    let loss = by_cosine(MultiSimilarity::default());
     check("multi-similarity", &loss, 0.803005505, 0.489580907)?;
-    let loss = OverLists::new("nt_xent", NTXent::default(), Box::new(Cosine));
-    check("nt-xent", &loss, 4.625485208, 8.154877948)
+    let loss = by_cosine(NTXent::default());
+    check("nt-xent", &loss, 4.625485208, 8.154877948)?;
+    let loss = by_cosine(Circle::default());
+    check("circle", &loss, 57.698923491, 68.022729993)?;
+    let loss = by_cosine(SupCon::default());
+    check("supcon", &loss, 3.820972177, 5.171955119)?;
+    let loss = by_cosine(TupletMargin {
+        margin: NonNegative::new(5.73f64.to_radians())?,
+        ..TupletMargin::default()
+    });
+    check("tuplet margin", &loss, 14.546094411, 35.372380370)?;
+    check("n-pair", &by_cosine(NPair {}), 0.959385406, 0.392412592)?;
+    let loss = by_distance(Lifted::default(), Kind::Euclidean);
+    check("lifted", &loss, 5.426441596, 2.053447892)?;
+    let loss = by_distance(LiftedGeneralized::default(), Kind::Euclidean);
+    check("lifted generalized", &loss, 3.163520214, 0.599865668)?;
+    let loss = by_distance(NCA::default(), Kind::Squared);
+    check("nca", &loss, 1.398041714, 0.801474249)?;
+    let loss = by_distance(FastAP::default(), Kind::Squared);
+    check("fast-ap", &loss, 0.650029174, 0.310691905)?;
+    let ranked = RankedList {
+        negative_temperature: NonNegative::literal(5.0),
+        compat: Some(Compat::Pml),
+        ..RankedList::default()
+    };
+    let loss = by_distance(ranked, Kind::Euclidean);
+    check("ranked list", &loss, 0.394969189, 0.385227536)?;
+    let instance = Instance {
+        compat: Some(Compat::Pml),
+        ..Instance::default()
+    };
+    check("instance", &by_cosine(instance), 32.103261063, 32.531487199)
+}
+
+/// The peer places its nodes in f32, so its value is good to six places.
+#[test]
+fn histogram() -> Result<()> {
+    let (value, length) = value_and_length(&by_cosine(Histogram::default()), &ROWS, &LABELS)?;
+    assert!((value - 0.466235298).abs() < 2e-6, "{value}");
+    assert!((length - 0.547219025).abs() < 1e-5, "{length}");
+    Ok(())
+}
+
+#[test]
+fn pnp() -> Result<()> {
+    for (form, value, length) in [
+        (PNPForm::O, 1.519710989, 3.309137924),
+        (PNPForm::Ds, 0.703562612, 0.775007710),
+        (PNPForm::Dq, 0.388141647, 0.208534428),
+        (PNPForm::Iu, 2.831151055, 8.237236695),
+        (PNPForm::Ib, 0.510937175, 1.436585579),
+    ] {
+        let loss = PNP {
+            form,
+            include_self: true,
+            ..PNP::default()
+        };
+        check(&format!("{form:?}"), &by_cosine(loss), value, length)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn smooth_ap() -> Result<()> {
+    let loss = by_cosine(SmoothAP {
+        include_self: true,
+        ..SmoothAP::default()
+    });
+    let x = [0.4, -0.2, 0.9];
+    let rows = [
+        ROWS[0], ROWS[1], ROWS[6], ROWS[2], ROWS[3], x, ROWS[4], ROWS[5], ROWS[7],
+    ];
+    let (value, length) = value_and_length(&loss, &rows, &[0, 0, 0, 1, 1, 1, 2, 2, 2])?;
+    // The peer adds up in f32.
+    assert!((value - 0.339520828).abs() < 1e-6, "{value}");
+    assert!((length - 0.140880679).abs() < 1e-6, "{length}");
+    // Where there are not as many classes as rows in each, the peer groups the wrong rows and gives 0.109831966.
+    let (value, _) = value_and_length(&loss, &ROWS[..6], &[0, 0, 1, 1, 2, 2])?;
+    assert!((value - 0.236066838).abs() < 1e-9, "{value}");
+    Ok(())
+}
+
+/// With two rows in each class, all the others are the negatives and the positive.
+#[test]
+fn losses_of_two_rows_a_class_are_one() -> Result<()> {
+    let (rows, labels) = (&ROWS[..6], [0, 0, 1, 1, 2, 2]);
+    let value = |loss: &dyn Loss| value_and_length(loss, rows, &labels);
+    let temperature = Positive::literal(0.5);
+    let of_pairs = value(&by_cosine(NTXent {
+        temperature,
+        ..NTXent::default()
+    }))?;
+    let of_all = value(&by_cosine(SupCon { temperature }))?;
+    let of_neighbors = value(&by_distance(NCA::default(), Kind::Squared))?;
+    for other in [of_all, of_neighbors] {
+        assert!((of_pairs.0 - other.0).abs() < 1e-14 && (of_pairs.1 - other.1).abs() < 1e-14);
+    }
+    Ok(())
 }
 
 #[test]

@@ -142,6 +142,7 @@ fn one_sided_batches_give_the_sides_that_the_contract_names() -> Result<()> {
         ("supcon", [&[], &[], &[]]),
         ("surrogate_precision", [&[], &["list"], &[]]),
         ("tuplet_margin", [&[], &[], &[]]),
+        ("instance", [&["class"], &["class"], &["class"]]),
         ("arcface", [&["class"], &["class"], &["class"]]),
     ];
     let one_row = noise(1, 3, vec![0], 1);

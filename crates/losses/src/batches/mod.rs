@@ -14,6 +14,9 @@ mod quadruplet_hard;
 mod selectively_contrastive;
 mod semi_hard;
 
+// Instances.
+mod instance;
+
 // Sets of labels, and real targets.
 mod deep_mlkr;
 mod label_sensitive_triplet;
@@ -36,6 +39,7 @@ pub use deep_mlkr::DeepMLKR;
 pub use discriminative_dense::DiscriminativeDense;
 pub use dynamic_soft_margin::{DynamicSoftMargin, GapNegatives};
 pub use hierarchical_triplet::HierarchicalTriplet;
+pub use instance::Instance;
 pub use label_sensitive_triplet::LabelSensitiveTriplet;
 pub use log_ratio::LogRatio;
 pub use margin::Margin;

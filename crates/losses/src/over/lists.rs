@@ -217,6 +217,7 @@ pub(crate) fn join<L: ListLoss + 'static>(
     mut join: Join,
 ) -> Result<Box<dyn Loss>> {
     join.refuse_scorer(name, "similarities of all rows of a batch")?;
+    loss.check()?;
     let similarity = join.similarity(name, loss.compares().name())?;
     Ok(Box::new(OverLists {
         name,

@@ -152,6 +152,7 @@ pub(crate) fn join<L: PairLoss + 'static>(
     mut join: Join,
 ) -> Result<Box<dyn Loss>> {
     join.refuse_scorer(name, "distances of pairs")?;
+    loss.check()?;
     let distance = join.distance(name, loss.compares().name())?;
     Ok(Box::new(OverPairs {
         name,

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Euclidean,
     Squared,
     Manhattan,
+    /// The variance of the difference over that of the first row.
+    Snr,
 }
 
 pub(crate) const UNIT: Fake = Fake {
@@ -49,6 +51,7 @@ impl Distance for Fake {
             Kind::Euclidean => euclidean(&x, &y),
             Kind::Squared => squared_euclidean(&x, &y),
             Kind::Manhattan => manhattan(&x, &y),
+            Kind::Snr => noise_to_signal(&x.unsqueeze(1)?, &y.unsqueeze(0)?),
         }
     }
 
@@ -58,6 +61,7 @@ impl Distance for Fake {
             Kind::Euclidean => safe_sqrt(&difference.sqr()?.sum(D::Minus1)?),
             Kind::Squared => difference.sqr()?.sum(D::Minus1),
             Kind::Manhattan => absolute(&difference)?.sum(D::Minus1),
+            Kind::Snr => noise_to_signal(&self.rows(x)?, &self.rows(y)?),
         }
     }
 
@@ -71,9 +75,19 @@ impl Distance for Fake {
         match self.kind {
             Kind::Euclidean => gram(Gram::Euclidean),
             Kind::Squared => gram(Gram::Squared),
-            Kind::Manhattan => Form::General,
+            Kind::Manhattan | Kind::Snr => Form::General,
         }
     }
+}
+
+/// `var(x − y) / var(x)` along the last dimension.
+fn noise_to_signal(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let variance = |rows: &Tensor| {
+        rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?
+            .sqr()?
+            .mean(D::Minus1)
+    };
+    variance(&x.broadcast_sub(y)?)?.broadcast_div(&variance(x)?)
 }
 
 /// Cosines.

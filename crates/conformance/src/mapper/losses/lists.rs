@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 
 use nearfar_core::{Finite, Fraction, Loss, NonNegative, Positive, Reducer};
 use nearfar_losses::{
-    Circle, Compat, FastAP, Histogram, Lifted, LiftedGeneralized, ListLoss, MultiSimilarity, NCA,
-    NPair, NTXent, OverLists, PNP, PNPForm, RankedList, SmoothAP, SupCon, TupletMargin,
+    Circle, Compat, FastAP, Histogram, Instance, Lifted, LiftedGeneralized, ListLoss,
+    MultiSimilarity, NCA, NPair, NTXent, OverLists, PNP, PNPForm, RankedList, SmoothAP, SupCon,
+    TupletMargin,
 };
 
 use super::{Kind, Parts};
@@ -21,6 +22,7 @@ impl Kind for Lists {
             "FastAPLoss",
             "GeneralizedLiftedStructureLoss",
             "HistogramLoss",
+            "InstanceLoss",
             "LiftedStructureLoss",
             "MultiSimilarityLoss",
             "NCALoss",
@@ -90,6 +92,13 @@ impl Kind for Lists {
                     bins: bins(bins_of)?,
                 };
                 over("histogram", loss, parts)
+            }
+            "InstanceLoss" => {
+                let loss = Instance {
+                    scale: Positive::new(params.number_or("gamma", 64.0)?)?,
+                    compat: Some(Compat::Pml),
+                };
+                over("instance", loss, parts)
             }
             "LiftedStructureLoss" => {
                 let (positive_margin, negative_margin) = margins(params, metric)?;

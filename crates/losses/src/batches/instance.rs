@@ -1,0 +1,156 @@
+//! Instance loss.
+
+use std::collections::BTreeSet;
+
+use candle_core::{Result, Tensor};
+use nearfar_core::{Loss, Positive, Reducer};
+use nearfar_kernels::log_sum_exp;
+use serde::{Deserialize, Serialize};
+
+use crate::family::{BatchLoss, ClassificationLoss, ListLoss, Lists, Weighted};
+use crate::{Compares, Compat, Join, Reads};
+
+/// Wants to tell each instance of the data from all others: a softmax over one center for each.
+///
+/// ```text
+/// l(a) = −log( exp(scale · cos(a, c_i)) / Σ_j exp(scale · cos(a, c_j)) )     c_i: the center of a's own instance
+/// ```
+///
+/// The label of a row is its instance: an image by itself, or an image with the sentences that describe it. So there are as many
+/// centers, which are parameters, as there are instances. Averaged over all rows.
+///
+/// `compat = "pml"`: there are no centers. A row is compared with all rows of its batch, itself too, and the column that is
+/// wanted is the place of its label among those of the batch, in order: an unrelated row where labels repeat.
+///
+/// Source: Zheng et al., "Dual-path convolutional image-text embeddings with instance loss", ACM TOMM 2020,
+/// <https://arxiv.org/abs/1711.05535>, equation 5. With `compat = "pml"` it agrees with `InstanceLoss` of pytorch-metric-learning
+/// 2.9.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use nearfar_losses::{ClassificationLoss, Instance};
+///
+/// let cosine = Tensor::new(&[[0.5f32, -0.25]], &Device::Cpu)?;
+/// let own = Tensor::new(&[[1u8, 0]], &Device::Cpu)?;
+/// assert_eq!(Instance::default().logits(&cosine, &own)?.to_vec2::<f32>()?, [[32.0, -16.0]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Instance {
+    /// What cosines are multiplied by before the softmax.
+    pub scale: Positive,
+    /// Another library's convention.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compat: Option<Compat>,
+}
+
+impl Default for Instance {
+    /// 64, as in pytorch-metric-learning; the paper has none, and rows as they are.
+    fn default() -> Self {
+        Self {
+            scale: Positive::literal(64.0),
+            compat: None,
+        }
+    }
+}
+
+impl ClassificationLoss for Instance {
+    fn logits(&self, cosine: &Tensor, _: &Tensor) -> Result<Tensor> {
+        cosine * self.scale.get()
+    }
+}
+
+/// The form without centers.
+impl ListLoss for Instance {
+    fn lists(&self, similarity: &Tensor, positive: &Tensor, negative: &Tensor) -> Result<Weighted> {
+        self.lists_of(&Lists {
+            similarity,
+            positive,
+            negative,
+            own: &[],
+            labels: &[],
+        })
+    }
+
+    fn lists_of(&self, lists: &Lists<'_>) -> Result<Weighted> {
+        let (n, m) = lists.similarity.dims2()?;
+        let distinct: BTreeSet<u32> = lists.labels.iter().copied().collect();
+        let wanted = (0..n).map(|row| match lists.labels.get(row) {
+            Some(&label) => distinct.range(..label).count(),
+            None => row,
+        });
+        let wanted: Vec<usize> = wanted.collect();
+        let device = lists.similarity.device();
+        let there = wanted.iter().map(|&column| f32::from(column < m)).collect();
+        let columns = wanted
+            .iter()
+            .map(|&column| column.min(m.max(1) - 1) as u32)
+            .collect();
+        let columns = Tensor::from_vec(columns, (n, 1), device)?;
+        let logits = (lists.similarity * self.scale.get())?.contiguous()?;
+        Ok(Weighted {
+            values: (log_sum_exp(&logits)? - logits.gather(&columns, 1)?.squeeze(1)?)?,
+            weights: Tensor::from_vec(there, n, device)?.to_dtype(logits.dtype())?,
+        })
+    }
+}
+
+impl BatchLoss for Instance {
+    fn reads(&self) -> Reads {
+        Reads::Classes
+    }
+
+    fn compares(&self) -> Compares {
+        match self.compat {
+            None => Compares::Centers,
+            Some(Compat::Pml) => Compares::Similarity("cosine"),
+        }
+    }
+
+    fn reducer(&self) -> Reducer {
+        Reducer::Mean {}
+    }
+
+    fn build(&self, name: &'static str, join: Join) -> Result<Box<dyn Loss>> {
+        match self.compat {
+            None => crate::over::classes::join(name, self.clone(), join),
+            Some(Compat::Pml) => crate::over::lists::join(name, self.clone(), join),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// Defect of the peer: the column of a label's rank is that of another row.
+    #[test]
+    fn the_compatible_form_wants_the_column_of_the_label_s_rank() -> Result<()> {
+        let similarity = Tensor::new(
+            &[[1f64, 0.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.5, 1.0]],
+            &Device::Cpu,
+        )?;
+        let none = similarity.zeros_like()?;
+        let loss = Instance {
+            scale: Positive::literal(1.0),
+            compat: Some(Compat::Pml),
+        };
+        let values = loss.lists_of(&Lists {
+            similarity: &similarity,
+            positive: &none,
+            negative: &none,
+            own: &[],
+            labels: &[7, 3, 7],
+        })?;
+        let values = values.values.to_vec1::<f64>()?;
+        // Label 3 is the first, 7 the second: columns 1, 0 and 1.
+        let sums = [1f64.exp() + 2.0, 1.0 + 1f64.exp() + 0.5f64.exp()].map(f64::ln);
+        for (found, wanted) in values.iter().zip([sums[0], sums[1], sums[1] - 0.5]) {
+            assert!((found - wanted).abs() < 1e-14, "{found} {wanted}");
+        }
+        Ok(())
+    }
+}
