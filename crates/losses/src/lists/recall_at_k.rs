@@ -17,9 +17,10 @@ use crate::lists::ranks::Ranking;
 /// ```
 ///
 /// where σ is the logistic function and j runs over all positives and negatives; so r is 0 for the first of the ranking.
-/// Averaged over the queries that have a positive; a batch without positives is nothing to learn. With one class the positives
-/// beyond the k-th still cost, though nothing can be better: they would have to be fewer. Only the ranks of positives are computed,
-/// for some queries at a time: memory is that of the similarities. A miner does not cut the lists, it weighs the queries.
+/// Averaged over the queries that have a positive; a batch without positives is nothing to learn. With one class there still is
+/// a loss, of the positives that find no place among the first k, but no order of the rows is better than another. Only the
+/// ranks of positives are computed, for some queries at a time: memory is that of the similarities. A miner does not cut the
+/// lists, it weighs the queries.
 ///
 /// Source: Patel, Tolias, Matas, "Recall@k surrogate loss with large batches and similarity mixup", CVPR 2022,
 /// <https://arxiv.org/abs/2108.11179>, equations 5 to 7. No other library of today has it.
