@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device};
-use nearfar_core::{BoxError, Positive, Purpose, Seed, Span};
+use nearfar_core::{BoxError, Finite, Positive, Purpose, Seed, Span};
 use nearfar_datasets::{
     AnchorNeighborhood, Annotation, CategoryBalance, ClassesBySamples, Dataset, Episode, Error,
     FixedTriplets, Glyphs, GraphSampler, GreedyCoreset, HardClasses, HardNegatives, Hierarchical,
@@ -15,7 +15,7 @@ use nearfar_datasets::{
     Shuffled, TuplesToWeights, Value,
 };
 use nearfar_losses::{Family, LossConfig, Reads};
-use nearfar_miners::MinerConfig;
+use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{Conv4, InputShape, Lstm, Mlp, ModelConfig, Params};
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
@@ -153,6 +153,17 @@ fn groups() -> BTreeMap<String, Vec<String>> {
     ])
 }
 
+/// Of each miner the form that finds something by distances and by negative similarities.
+fn wide_miner(config: &MinerConfig) -> MinerConfig {
+    match config {
+        MinerConfig::PairMargin(_) => MinerConfig::PairMargin(PairMargin {
+            positive_margin: Finite::literal(-2.0),
+            negative_margin: Finite::literal(10.0),
+        }),
+        other => other.clone(),
+    }
+}
+
 fn small_model(config: &ModelConfig) -> ModelConfig {
     match config {
         ModelConfig::Conv4(it) => ModelConfig::Conv4(Conv4 {
@@ -209,7 +220,7 @@ fn cases() -> Vec<Case> {
             let takes_miner = takes_miner(loss) && !matches!(sampler, SamplerConfig::Pairs(_));
             let miner = takes_miner.then(|| {
                 next_miner += 1;
-                miners[(next_miner - 1) % miners.len()].clone()
+                wide_miner(&miners[(next_miner - 1) % miners.len()])
             });
             let number = cases.len();
             let optimizer = optimizers[number % optimizers.len()].clone();
