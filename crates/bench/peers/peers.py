@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The peers' side of the benchmarks: the same work in PyTorch and pytorch-metric-learning.
 
-  peers.py CASE THREADS [ROWS]   answers each line on standard input with one JSON line: a round of that many repetitions
+  peers.py CASE THREADS [ROWS LOSS]   answers each line on standard input with one JSON line: a round of that many repetitions
   peers.py --versions      one JSON line with the versions
 
 A training case is forward, mean square of the embedding as the loss, backward and an Adam step (fused, PyTorch's fastest on a CPU).
-A loss case is the value and the gradient of the embeddings, which lie in the file ROWS (f32, n rows of 128, 8 rows a class).
+A loss case is the value and the gradient of the embeddings, which lie in the file ROWS (f32, n rows of 128, 8 rows a class);
+LOSS is an expression such as losses.ContrastiveLoss().
 """
 import json
 import os
@@ -85,7 +86,7 @@ def loss(fn, n, dim=128, per_class=8):
 
 
 def make():
-    from pytorch_metric_learning import losses
+    from pytorch_metric_learning import distances, losses
 
     name, size = case.rsplit("_", 1)
     size = int(size)
@@ -93,10 +94,8 @@ def make():
         return training(conv4(), torch.randn(size, 1, 28, 28))
     if name == "lstm":
         return training(nn.LSTM(64, 128, batch_first=True), torch.randn(size, 32, 64))
-    if name == "triplet":
-        return loss(losses.TripletMarginLoss(margin=0.2, triplets_per_anchor="all"), size)
-    if name == "multi_similarity":
-        return loss(losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5), size)
+    if len(sys.argv) > 4:
+        return loss(eval(sys.argv[4], {"losses": losses, "distances": distances}), size)
     sys.exit(f"unknown case {case}")
 
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor, Var};
 use nearfar_core::{Comparison, Embeddings, Encoder, Input, Loss, Mode, Purpose, Rng, Seed};
-use nearfar_losses::{Join, LossConfig};
+use nearfar_losses::{Compares, Join, LossConfig};
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_models::{Conv4, InputShape, Lstm, ModelConfig, Params};
 use nearfar_trainer::Gradients;
@@ -14,17 +14,35 @@ use nearfar_trainer::OptimizerConfig;
 use nearfar_trainer::optim::{Adam, Move, Optimizer};
 use serde_json::json;
 
+use crate::losses::{LOSSES, SIZES};
 use crate::{Error, clock};
 
-/// Every case: what is done, and how large it is.
-pub(crate) const NAMES: [&str; 6] = [
-    "conv4_128",
-    "lstm_128",
-    "triplet_256",
-    "triplet_1024",
-    "multi_similarity_256",
-    "multi_similarity_1024",
-];
+/// The cases of a training step: what is done, and how large the batch is.
+const STEPS: [&str; 2] = ["conv4_128", "lstm_128"];
+
+/// Every case, by group.
+pub(crate) fn all() -> Vec<(&'static str, String)> {
+    let steps = STEPS.iter().map(|name| ("step", name.to_string()));
+    let losses = LOSSES
+        .iter()
+        .flat_map(|loss| SIZES.map(|size| ("losses", format!("{}_{size}", loss.name))));
+    steps.chain(losses).collect()
+}
+
+/// The peer's loss of a case, as an expression; none for one that it has not the memory for.
+pub(crate) fn peer_loss(name: &str) -> Result<Option<&'static str>, Error> {
+    let (kind, size) = parts(name)?;
+    let loss = LOSSES.iter().find(|loss| loss.name == kind);
+    Ok(loss
+        .filter(|loss| size <= loss.peer_up_to)
+        .map(|loss| loss.peer))
+}
+
+/// Whether a case is one of a loss.
+pub(crate) fn is_loss(name: &str) -> Result<bool, Error> {
+    let kind = parts(name)?.0;
+    Ok(LOSSES.iter().any(|loss| loss.name == kind))
+}
 
 /// Rows of losses have this dimension, and this many are of one class.
 const DIM: usize = 128;
@@ -32,8 +50,8 @@ const PER_CLASS: usize = 8;
 
 /// The embeddings of a loss, in a file for both sides: classes around centers on the sphere. None for a training case.
 pub(crate) fn rows_file(name: &str) -> Result<Option<tempfile::NamedTempFile>, Error> {
-    let (kind, n) = parts(name)?;
-    if kind == "conv4" || kind == "lstm" {
+    let (_, n) = parts(name)?;
+    if !is_loss(name)? {
         return Ok(None);
     }
     let mut rng = Seed(n as u64).rng(Purpose::Generation, 0);
@@ -132,11 +150,11 @@ fn make(name: &str, rows: Option<&Path>) -> Result<Step, Error> {
                 },
             )
         }
-        "triplet" => loss("loss.triplet_margin = { margin = 0.2 }", rows),
-        "multi_similarity" => loss(
-            "loss.multi_similarity = { alpha = 2.0, beta = 50.0, base = 0.5 }",
-            rows,
-        ),
+        _ if is_loss(name)? => {
+            let loss = LOSSES.iter().find(|loss| loss.name == kind);
+            let settings = loss.map_or("", |loss| loss.settings);
+            self::loss(&format!("loss.{kind} = {{ {settings} }}"), rows)
+        }
         _ => Err(format!("there is no case `{name}`").into()),
     }
 }
@@ -181,6 +199,11 @@ fn training(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Ste
     }))
 }
 
+/// What a run file says after `distance.` or `similarity.`.
+fn named<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+    Ok(toml::from_str(text)?)
+}
+
 /// Value and gradient of a loss over everything in the batch.
 fn loss(config: &str, rows: Option<&Path>) -> Result<Step, Error> {
     #[derive(serde::Deserialize)]
@@ -196,10 +219,24 @@ fn loss(config: &str, rows: Option<&Path>) -> Result<Step, Error> {
     let n = values.len() / DIM;
     let vectors = Var::from_tensor(&Tensor::from_vec(values, (n, DIM), &Device::Cpu)?)?;
     let labels: Vec<u32> = (0..n).map(|row| (row / PER_CLASS) as u32).collect();
-    let is_list = config.loss.name() == "multi_similarity";
+    // The peer normalizes by default, so this does too.
+    let (mut distance, mut similarity) = (None, None);
+    match config.loss.defaults().compares {
+        Compares::Distance(name) => {
+            let config: DistanceConfig = named(&format!("{name} = {{ normalize = true }}"))
+                .or_else(|_| named(&format!("{name} = {{}}")))?;
+            distance = Some(config.build());
+        }
+        Compares::Similarity(name) => {
+            let config: SimilarityConfig = named(&format!("{name} = {{}}"))?;
+            similarity = Some(config.build());
+        }
+        Compares::Centers => {}
+    }
     let loss: Box<dyn Loss> = config.loss.build(Join {
-        distance: (!is_list).then(|| DistanceConfig::all().swap_remove(0).build()),
-        similarity: is_list.then(|| SimilarityConfig::all().swap_remove(0).build()),
+        distance,
+        similarity,
+        classes: Some(n.div_ceil(PER_CLASS)),
         width: DIM,
         ..Join::default()
     })?;

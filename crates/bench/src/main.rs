@@ -2,6 +2,7 @@
 
 mod cases;
 mod clock;
+mod losses;
 mod peers;
 mod table;
 
@@ -16,7 +17,7 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Cases (default: all).
+    /// Cases, or groups of them: `step`, `losses` (default: all).
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
     /// Makes the peers' Python environment in a folder from pinned versions (needs python3 and about 6 GB), then measures.
@@ -75,18 +76,22 @@ type Error = Box<dyn std::error::Error>;
 #[allow(clippy::print_stdout)] // The figures are what it is for.
 fn measure(cli: &Cli) -> Result<(), Error> {
     if cli.list {
-        cases::NAMES.iter().for_each(|name| println!("{name}"));
+        cases::all()
+            .iter()
+            .for_each(|(group, name)| println!("{group:<8} {name}"));
         return Ok(());
     }
-    let names: Vec<&str> = match cli.cases.as_slice() {
-        [] => cases::NAMES.to_vec(),
-        chosen => chosen
+    let all = cases::all();
+    for wanted in &cli.cases {
+        if !all
             .iter()
-            .map(|name| {
-                let known = cases::NAMES.iter().find(|known| *known == name).copied();
-                known.ok_or_else(|| format!("there is no case `{name}`; `--list` shows them"))
-            })
-            .collect::<Result<_, _>>()?,
+            .any(|(group, name)| group == wanted || name == wanted)
+        {
+            return Err(format!("there is no case `{wanted}`; `--list` shows them").into());
+        }
+    }
+    let chosen = |group: &str, name: &str| {
+        cli.cases.is_empty() || cli.cases.iter().any(|it| it == group || it == name)
     };
     let peers = match (&cli.setup_peers, &cli.peers) {
         (Some(dir), _) => Some(peers::set_up(dir)?),
@@ -95,7 +100,7 @@ fn measure(cli: &Cli) -> Result<(), Error> {
     };
     let versions = peers.as_deref().map(peers::versions).transpose()?;
     let mut figures = Vec::new();
-    for name in names {
+    for (_, name) in all.iter().filter(|(group, name)| chosen(group, name)) {
         eprintln!("{name} …");
         figures.push(peers::side_by_side(
             name,

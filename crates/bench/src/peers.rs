@@ -52,7 +52,7 @@ pub(crate) fn versions(python: &Path) -> Result<Value, Error> {
 /// What was measured of one case.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) ours: Side,
     pub(crate) peer: Option<Side>,
     /// Load of the machine before the case, per core.
@@ -73,7 +73,7 @@ pub(crate) struct Side {
 
 /// Measures one case: a round here, a round there, and again with the order turned.
 pub(crate) fn side_by_side(
-    name: &'static str,
+    name: &str,
     python: Option<&Path>,
     threads: usize,
     rounds: usize,
@@ -87,6 +87,9 @@ pub(crate) fn side_by_side(
             .args(rows),
         threads,
     )?;
+    // Where its tensors would fill the machine there is no other side.
+    let expression = cases::peer_loss(name)?;
+    let python = python.filter(|_| rows.is_none() || expression.is_some());
     let mut peer = python
         .map(|python| {
             Process::start(
@@ -94,7 +97,8 @@ pub(crate) fn side_by_side(
                     .arg(script())
                     .arg(name)
                     .arg(threads.to_string())
-                    .args(rows),
+                    .args(rows)
+                    .args(expression),
                 threads,
             )
         })
@@ -127,7 +131,7 @@ pub(crate) fn side_by_side(
         .into());
     }
     Ok(Figures {
-        name,
+        name: name.into(),
         ours,
         peer,
         load,
