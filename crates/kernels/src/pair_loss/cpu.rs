@@ -24,6 +24,8 @@ const PARTS: usize = 4;
 const DEPTH: usize = 512;
 /// Squared distances below this share of `‖x‖² + ‖y‖²` are computed from the differences.
 const NEAR: f32 = 1e-3;
+/// Where fewer than one in so many values has a gradient, they pull one by one.
+const SPARSE: usize = 6;
 /// Squared lengths above this leave no room for their sums.
 const LARGEST: f32 = 1e36;
 
@@ -73,19 +75,28 @@ pub(super) fn pair_loss(
         let value = (sum.value / divisor) as f32;
         let value = if wanted {
             let scale = (1.0 / divisor) as f32;
-            let known = Known {
-                value,
-                to_anchors: Tensor::from_vec(
-                    x.unsorted(&gradient.to_anchors, scale),
-                    anchors.shape(),
-                    anchors.device(),
-                )?,
-                to_references: Tensor::from_vec(
-                    y.unsorted(&gradient.to_references, scale),
-                    references.shape(),
-                    references.device(),
-                )?,
+            let tensor = |values: Vec<f32>, like: &Tensor| {
+                Tensor::from_vec(values, like.shape(), like.device())
             };
+            let mut to_anchors = vec![0.0; x.len() * width];
+            x.unsort(&gradient.to_anchors, scale, &mut to_anchors);
+            let known = if same {
+                y.unsort(&gradient.to_references, scale, &mut to_anchors);
+                Known {
+                    value,
+                    to_anchors: tensor(to_anchors, anchors)?,
+                    to_references: None,
+                }
+            } else {
+                let mut to_references = vec![0.0; y.len() * width];
+                y.unsort(&gradient.to_references, scale, &mut to_references);
+                Known {
+                    value,
+                    to_anchors: tensor(to_anchors, anchors)?,
+                    to_references: Some(tensor(to_references, references)?),
+                }
+            };
+            drop(gradient);
             anchors.apply_op2(references, known)?
         } else {
             Tensor::new(value, anchors.device())?
@@ -146,16 +157,14 @@ impl Side {
         begin..end
     }
 
-    /// Sorted, padded rows as they were given, times a number.
-    fn unsorted(&self, rows: &[f32], scale: f32) -> Vec<f32> {
-        let mut given = vec![0.0; self.len() * self.width];
+    /// Adds sorted, padded rows, times a number, to those as they were given.
+    fn unsort(&self, rows: &[f32], scale: f32, given: &mut [f32]) {
         for (place, &row) in self.order.iter().enumerate() {
             let given = &mut given[row as usize * self.width..][..self.width];
             for (given, sorted) in given.iter_mut().zip(&rows[place * self.padded..]) {
-                *given = sorted * scale;
+                *given += sorted * scale;
             }
         }
-        given
     }
 }
 
@@ -240,16 +249,27 @@ impl Pass<'_> {
                 (begin, to_anchors)
             })
             .collect();
-        let found = run(3 * n * m * padded.max(16), tasks, |(begin, to_anchors)| {
-            self.some(begin..n.min(begin + size), to_anchors, &packed)
-        });
-        for (some, to_references) in found {
-            for (sum, some) in sums.iter_mut().zip(some) {
-                *sum += some;
+        // As many at a time as there are threads, so that few gradients of all references are there at once. They are added up
+        // in order, whatever that number is.
+        let work = 3 * n * m * padded.max(16) / tasks.len().max(1);
+        let mut tasks = tasks.into_iter();
+        loop {
+            let wave: Vec<_> = tasks.by_ref().take(rayon::current_num_threads()).collect();
+            if wave.is_empty() {
+                break;
             }
-            for (gradient, some) in gradients.iter_mut().zip(&to_references) {
-                for (sum, some) in gradient.to_references.iter_mut().zip(&some[..]) {
+            let found = run(work * wave.len(), wave, |(begin, to_anchors)| {
+                self.some(begin..n.min(begin + size), to_anchors, &packed)
+            });
+            for (some, to_references) in found {
+                for (sum, some) in sums.iter_mut().zip(some) {
                     *sum += some;
+                }
+                let gradients = [&mut first.to_references, &mut second.to_references];
+                for (gradient, some) in gradients.into_iter().zip(&to_references) {
+                    for (sum, some) in gradient.iter_mut().zip(&some[..]) {
+                        *sum += some;
+                    }
                 }
             }
         }
@@ -362,6 +382,19 @@ impl Pass<'_> {
                     &mut *first
                 };
                 let mine = &mut mine[at..at + count * padded];
+                if SPARSE * dispatch(NonZero(block)) < count * m {
+                    for (local, weights) in block.chunks_exact_mut(stride).enumerate() {
+                        dispatch(Apart {
+                            linear: self.form.base == Base::Dot,
+                            x: self.x.row(begin + local),
+                            y: &self.y.rows[..m * padded],
+                            weights: &mut weights[..m],
+                            mine: &mut mine[local * padded..(local + 1) * padded],
+                            theirs: &mut to_references[part],
+                        });
+                    }
+                    continue;
+                }
                 let pulled = &mut pulled[..count * padded];
                 self.back(
                     begin,
@@ -725,6 +758,20 @@ impl WithSimd for Total<'_> {
     }
 }
 
+/// How many values are not 0.
+struct NonZero<'a>(&'a [f32]);
+
+impl WithSimd for NonZero<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        let runs = self.0.chunks(1 << 12);
+        let counts = runs.map(|run| run.iter().map(|&x| u32::from(x != 0.0)).sum::<u32>());
+        counts.map(|count| count as usize).sum()
+    }
+}
+
 /// Some columns on their own: each pulls by its weight, which is then 0 for the rest. To the references goes `w x` for inner
 /// products, and `w (x − y)`, with the sign of the anchor, for distances.
 struct Apart<'a> {
@@ -774,7 +821,8 @@ impl WithSimd for Apart<'_> {
 struct Known {
     value: f32,
     to_anchors: Tensor,
-    to_references: Tensor,
+    /// None where both are one tensor: then all of it is in the other.
+    to_references: Option<Tensor>,
 }
 
 impl CustomOp2 for Known {
@@ -794,26 +842,20 @@ impl CustomOp2 for Known {
 
     fn bwd(
         &self,
-        anchors: &Tensor,
-        references: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let by = gradient.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        let times = |gradient: Tensor| {
+        let times = |gradient: &Tensor| {
             if by == 1.0 {
-                Ok(gradient)
+                Ok(gradient.clone())
             } else {
                 gradient * by
             }
         };
-        if anchors.id() == references.id() {
-            let both = (&self.to_anchors + &self.to_references)?;
-            return Ok((Some(times(both)?), None));
-        }
-        Ok((
-            Some(times(self.to_anchors.clone())?),
-            Some(times(self.to_references.clone())?),
-        ))
+        let to_references = self.to_references.as_ref().map(times).transpose()?;
+        Ok((Some(times(&self.to_anchors)?), to_references))
     }
 }
