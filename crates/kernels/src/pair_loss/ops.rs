@@ -302,6 +302,100 @@ fn sorted(
     total
 }
 
+/// A value with its slope.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sloped {
+    /// The value.
+    pub value: f32,
+    /// Its derivative.
+    pub slope: f32,
+}
+
+/// `log(1 + exp(z))`, also of ±∞.
+///
+/// ```
+/// let half = nearfar_kernels::rows::softplus(0.0);
+/// assert_eq!((half.value, half.slope), (2f32.ln(), 0.5));
+/// assert_eq!(nearfar_kernels::rows::softplus(f32::NEG_INFINITY).slope, 0.0);
+/// ```
+pub fn softplus(z: f32) -> Sloped {
+    Sloped {
+        value: z.max(0.0) + (-z.abs()).exp().ln_1p(),
+        slope: 1.0 / (1.0 + (-z).exp()),
+    }
+}
+
+/// The terms `by · max(0, sign · (value − margin))`, whose slopes take the place of the values.
+///
+/// ```
+/// let mut values = [0.5, 2.0];
+/// let sum = nearfar_kernels::rows::hinge(&mut values, 1.0, -1.0, 1.0); // What is within 1.
+/// assert_eq!((sum.value, sum.terms, sum.active, values), (0.5, 2, 1, [-1.0, 0.0]));
+/// ```
+pub fn hinge(values: &mut [f32], by: f32, sign: f32, margin: f32) -> RowSum {
+    dispatch(Hinge::<false> {
+        values,
+        by,
+        sign,
+        margin,
+    })
+}
+
+/// The terms `by · max(0, sign · (value − margin))²`, whose slopes take the place of the values.
+pub fn squared_hinge(values: &mut [f32], by: f32, sign: f32, margin: f32) -> RowSum {
+    dispatch(Hinge::<true> {
+        values,
+        by,
+        sign,
+        margin,
+    })
+}
+
+struct Hinge<'a, const SQUARED: bool> {
+    values: &'a mut [f32],
+    by: f32,
+    sign: f32,
+    margin: f32,
+}
+
+impl<const SQUARED: bool> WithSimd for Hinge<'_, SQUARED> {
+    type Output = RowSum;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> RowSum {
+        let Self {
+            values,
+            by,
+            sign,
+            margin,
+        } = self;
+        let mut sum = RowSum {
+            terms: values.len(),
+            ..RowSum::default()
+        };
+        // Runs of sixteen are added up side by side in f32, and then in f64.
+        for run in values.chunks_mut(1024) {
+            let (mut totals, mut counts) = ([0f32; 16], [0u32; 16]);
+            for some in run.chunks_mut(16) {
+                for ((value, total), count) in some.iter_mut().zip(&mut totals).zip(&mut counts) {
+                    let missed = (sign * (*value - margin)).max(0.0);
+                    *count += u32::from(missed > 0.0);
+                    if SQUARED {
+                        *total += missed * missed;
+                        *value = 2.0 * by * sign * missed;
+                    } else {
+                        *total += missed;
+                        *value = if missed > 0.0 { by * sign } else { 0.0 };
+                    }
+                }
+            }
+            sum.value += f64::from(by) * totals.iter().map(|&x| f64::from(x)).sum::<f64>();
+            sum.active += counts.iter().sum::<u32>() as usize;
+        }
+        sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

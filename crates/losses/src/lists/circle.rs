@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Finite, Positive, Reducer};
-use nearfar_kernels::{hinge, masked_log_sum_exp, softplus};
+use nearfar_kernels::{Row, RowFunctional, RowSum, hinge, masked_log_sum_exp, rows, softplus};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Weighted};
@@ -69,6 +69,65 @@ impl ListLoss for Circle {
 
     fn reducer(&self) -> Reducer {
         Reducer::AvgNonzero {}
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        Some(Box::new(OfAnchor {
+            margin: self.margin.get() as f32,
+            scale: self.scale.get() as f32,
+        }))
+    }
+}
+
+struct OfAnchor {
+    margin: f32,
+    scale: f32,
+}
+
+impl OfAnchor {
+    /// Similarities to logits; what each was weighted by comes after.
+    fn logits(&self, values: &mut [f32], weights: &mut Vec<f32>, positive: bool) {
+        for value in values {
+            let (missed, from) = if positive {
+                (1.0 + self.margin - *value, 1.0 - self.margin)
+            } else {
+                (*value + self.margin, self.margin)
+            };
+            let sign = if positive { -self.scale } else { self.scale };
+            let weight = sign * missed.max(0.0);
+            *value = weight * (*value - from);
+            weights.push(weight);
+        }
+    }
+}
+
+impl RowFunctional for OfAnchor {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, [before, after]) = row.split();
+        let mut sum = RowSum {
+            terms: 1,
+            ..RowSum::default()
+        };
+        if positives.is_empty() || before.len() + after.len() == 0 {
+            for values in [positives, before, after] {
+                values.fill(0.0);
+            }
+            return [sum, RowSum::default()];
+        }
+        let mut weights = Vec::with_capacity(positives.len() + before.len() + after.len());
+        self.logits(positives, &mut weights, true);
+        self.logits(before, &mut weights, false);
+        self.logits(after, &mut weights, false);
+        let pull = rows::log_sum_exp(&mut [&mut *positives], 1.0);
+        let push = rows::log_sum_exp(&mut [&mut *before, &mut *after], 1.0);
+        let cost = rows::softplus(pull + push);
+        sum.value = f64::from(cost.value);
+        sum.active = usize::from(cost.value > 0.0);
+        let values = positives.iter_mut().chain(before).chain(after);
+        for (value, weight) in values.zip(weights) {
+            *value *= cost.slope * weight;
+        }
+        [sum, RowSum::default()]
     }
 }
 

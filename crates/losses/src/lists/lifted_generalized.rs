@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Finite;
-use nearfar_kernels::{hinge, masked_log_sum_exp};
+use nearfar_kernels::{Row, RowFunctional, RowSum, hinge, masked_log_sum_exp, rows};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Weighted};
@@ -83,6 +83,40 @@ impl ListLoss for LiftedGeneralized {
 
     fn compares(&self) -> Compares {
         Compares::Distance("euclidean")
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let margins = (self.negative_margin.get() - self.positive_margin.get()) as f32;
+        let own = self.compat.is_none();
+        own.then(|| Box::new(OfAnchor { margins }) as Box<_>)
+    }
+}
+
+struct OfAnchor {
+    /// By how much the margin of negatives is above that of positives.
+    margins: f32,
+}
+
+impl RowFunctional for OfAnchor {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, [before, after]) = row.split();
+        let both = !positives.is_empty() && before.len() + after.len() > 0;
+        let mut sum = RowSum::default();
+        if both {
+            sum.terms = 1;
+            let pull = rows::log_sum_exp(&mut [&mut *positives], -1.0);
+            let push = rows::log_sum_exp(&mut [&mut *before, &mut *after], 1.0);
+            let value = pull + push + self.margins;
+            if value > 0.0 {
+                (sum.value, sum.active) = (f64::from(value), 1);
+                rows::multiply(positives, -1.0);
+                return [sum, RowSum::default()];
+            }
+        }
+        for values in [positives, before, after] {
+            values.fill(0.0);
+        }
+        [sum, RowSum::default()]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
-use nearfar_kernels::masked_log_sum_exp;
+use nearfar_kernels::{Row, RowFunctional, RowSum, masked_log_sum_exp, rows};
 use serde::{Deserialize, Serialize};
 
 use crate::Compares;
@@ -67,6 +67,39 @@ impl ListLoss for NCA {
 
     fn compares(&self) -> Compares {
         Compares::Distance("squared_euclidean")
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let by = self.scale.get() as f32;
+        Some(Box::new(OfAnchor { by }))
+    }
+}
+
+struct OfAnchor {
+    by: f32,
+}
+
+impl RowFunctional for OfAnchor {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, [before, after]) = row.split();
+        if positives.is_empty() {
+            before.fill(0.0);
+            after.fill(0.0);
+            return [RowSum::default(); 2];
+        }
+        let own = rows::log_sum_exp(&mut [&mut *positives], self.by);
+        let others = rows::log_sum_exp(&mut [&mut *before, &mut *after], self.by);
+        let cost = rows::softplus(others - own);
+        let by = self.by * cost.slope;
+        rows::multiply(positives, -by);
+        rows::multiply(before, by);
+        rows::multiply(after, by);
+        let sum = RowSum {
+            value: f64::from(cost.value),
+            terms: 1,
+            active: usize::from(cost.value > 0.0),
+        };
+        [sum, RowSum::default()]
     }
 }
 

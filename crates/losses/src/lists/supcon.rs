@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Positive, Reducer};
-use nearfar_kernels::{masked_log_sum_exp, softplus};
+use nearfar_kernels::{Row, RowFunctional, RowSum, masked_log_sum_exp, rows, softplus};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Weighted};
@@ -68,6 +68,44 @@ impl ListLoss for SupCon {
 
     fn reducer(&self) -> Reducer {
         Reducer::AvgNonzero {}
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let by = (1.0 / self.temperature.get()) as f32;
+        Some(Box::new(OfAnchor { by }))
+    }
+}
+
+struct OfAnchor {
+    /// One over the temperature.
+    by: f32,
+}
+
+impl RowFunctional for OfAnchor {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, [before, after]) = row.split();
+        let mut sum = RowSum {
+            terms: 1,
+            ..RowSum::default()
+        };
+        if positives.is_empty() {
+            before.fill(0.0);
+            after.fill(0.0);
+            return [sum, RowSum::default()];
+        }
+        let count = positives.len() as f32;
+        let mean = positives.iter().sum::<f32>() * self.by / count;
+        let own = rows::log_sum_exp(&mut [&mut *positives], self.by);
+        let others = rows::log_sum_exp(&mut [&mut *before, &mut *after], self.by);
+        let added = rows::softplus(others - own);
+        sum.value = f64::from(own - mean) + f64::from(added.value);
+        sum.active = usize::from(sum.value > 0.0);
+        // Each has its share of the softmax over all; positives are pulled alike.
+        let (share, pull) = (self.by * (1.0 - added.slope), self.by / count);
+        positives.iter_mut().for_each(|x| *x = share * *x - pull);
+        rows::multiply(before, self.by * added.slope);
+        rows::multiply(after, self.by * added.slope);
+        [sum, RowSum::default()]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Finite, Positive, Reducer};
-use nearfar_kernels::{Row, RowFunctional, RowSum, hinge};
+use nearfar_kernels::{Row, RowFunctional, RowSum, hinge, rows};
 use serde::{Deserialize, Serialize};
 
 use crate::family::PairLoss;
@@ -142,47 +142,17 @@ struct AllPairs {
     negative_margin: f32,
 }
 
-impl AllPairs {
-    /// `scale · value − shift` to costs, with their slopes in place of the values.
-    fn cost(&self, values: &mut [f32], sign: f32, margin: f32, sum: &mut RowSum) {
-        sum.terms += values.len();
-        let (mut total, mut active) = (0f64, 0u32);
-        // Short runs are added up in f32, for the compiler to do several at once.
-        for values in values.chunks_mut(64) {
-            let (mut some, mut count) = (0f32, 0u32);
-            match self.square {
-                None => {
-                    for value in values {
-                        let missed = (sign * (*value - margin)).max(0.0);
-                        some += missed;
-                        count += u32::from(missed > 0.0);
-                        *value = if missed > 0.0 { sign } else { 0.0 };
-                    }
-                }
-                Some(factor) => {
-                    for value in values {
-                        let missed = (sign * (*value - margin)).max(0.0);
-                        some += factor * missed * missed;
-                        count += u32::from(missed > 0.0);
-                        *value = 2.0 * factor * sign * missed;
-                    }
-                }
-            }
-            total += f64::from(some);
-            active += count;
-        }
-        sum.value += total;
-        sum.active += active as usize;
-    }
-}
-
 impl RowFunctional for AllPairs {
     fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
         let (positives, negatives) = row.split();
         let mut sums = [RowSum::default(); 2];
-        self.cost(positives, 1.0, self.positive_margin, &mut sums[0]);
+        let cost = |values: &mut [f32], sign: f32, margin: f32| match self.square {
+            None => rows::hinge(values, 1.0, sign, margin),
+            Some(by) => rows::squared_hinge(values, by, sign, margin),
+        };
+        sums[0] += cost(positives, 1.0, self.positive_margin);
         for values in negatives {
-            self.cost(values, -1.0, self.negative_margin, &mut sums[1]);
+            sums[1] += cost(values, -1.0, self.negative_margin);
         }
         sums
     }

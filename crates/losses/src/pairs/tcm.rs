@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Finite, NonNegative, Reducer};
-use nearfar_kernels::hinge;
+use nearfar_kernels::{Row, RowFunctional, RowSum, hinge, rows};
 use serde::{Deserialize, Serialize};
 
 use crate::Compares;
@@ -74,5 +74,42 @@ impl PairLoss for ThresholdConsistentMargin {
 
     fn compares(&self) -> Compares {
         Compares::Similarity("cosine")
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        Some(Box::new(AllPairs {
+            positive: (
+                self.positive_weight.get() as f32,
+                -self.positive_margin.get() as f32,
+            ),
+            negative: (
+                self.negative_weight.get() as f32,
+                -self.negative_margin.get() as f32,
+            ),
+        }))
+    }
+}
+
+/// All pairs of one anchor: what a unit costs, and the distance from which it does.
+struct AllPairs {
+    positive: (f32, f32),
+    negative: (f32, f32),
+}
+
+impl RowFunctional for AllPairs {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, negatives) = row.split();
+        let mut sums = [RowSum::default(); 2];
+        let (by, from) = self.positive;
+        sums[0] += rows::hinge(positives, by, 1.0, from);
+        let (by, from) = self.negative;
+        for values in negatives {
+            sums[1] += rows::hinge(values, by, -1.0, from);
+        }
+        sums
+    }
+
+    fn apart(&self) -> bool {
+        true
     }
 }
