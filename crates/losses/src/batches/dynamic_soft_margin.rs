@@ -25,7 +25,7 @@ use crate::{Compares, Join, Reads, prefix};
 ///
 /// `CDF` is the cumulative histogram of `v` over the batches so far; it has no gradient. It spans from `low` to `−low` in
 /// `bins` equal bins, and each `v` is split between its bin and the next one by where it is between them. The first batch fills
-/// it; each later one is added with the weight `momentum` for each triplet, and then it is divided by its sum. The histogram is
+/// it; to `1 − momentum` of it each later one adds `momentum` for each triplet, and then it is divided by its sum. The histogram is
 /// state and part of a checkpoint; a batch that is evaluated before any was absorbed takes its own.
 ///
 /// `negatives = "all"` takes all triplets (or those that a miner chooses); `"hardest"` takes of each positive pair the nearest
@@ -265,7 +265,7 @@ impl OverGaps {
         let mut shares = self.histogram.shares.clone();
         shares.resize(bins, 0.0);
         for (share, added) in shares.iter_mut().zip(added) {
-            *share += momentum * added;
+            *share = (1.0 - momentum) * *share + momentum * added;
         }
         let sum: f64 = shares.iter().sum();
         if sum.is_nan() || sum <= 0.0 {
