@@ -101,6 +101,7 @@ fn a_few_steps_down_its_gradient_lower_every_loss() -> Result<()> {
     const STEPS: usize = if cfg!(feature = "long") { 300 } else { 60 };
     let labels = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3];
     let rows = noise(&labels, 6, 11);
+    let mut stuck = Vec::new();
     for config in LossConfig::all() {
         for miner in miners_of(&config) {
             if miner.as_ref().is_some_and(|miner| miner.name() != "all") {
@@ -133,9 +134,13 @@ fn a_few_steps_down_its_gradient_lower_every_loss() -> Result<()> {
                 }
             }
             let (first, last) = (values[0], values[values.len() - 1]);
-            assert!(last < 0.9 * first, "{config:?}: from {first} to {last}");
+            // By a tenth of the value, which may be below zero.
+            if last.is_nan() || last > first - 0.1 * first.abs() {
+                stuck.push(format!("{config:?}: from {first} to {last}"));
+            }
         }
     }
+    assert!(stuck.is_empty(), "{}", stuck.join("\n"));
     Ok(())
 }
 
