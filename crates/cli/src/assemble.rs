@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use nearfar_core::{Distance, Encoder, Loss, Seed, Similarity, Span};
+use nearfar_core::{Distance, Encoder, Fraction, Loss, Seed, Similarity, Span};
 use nearfar_datasets::{Annotation, Data, Dataset, Loader, Preparation, Shape, Transform};
-use nearfar_losses::{Compares, Join, Reads, Sum};
+use nearfar_losses::{Compares, CrossBatchMemory, Join, Reads, Regularized, SelfSupervised, Sum};
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_models::{InputShape, Params};
 use nearfar_trainer::{Checkpoint, Options, Trainer};
@@ -120,10 +120,15 @@ struct Context<'a> {
 impl Context<'_> {
     fn joined(&self, entry: &LossEntry, place: String) -> Result<Box<dyn Loss>, Error> {
         let annotation = self.data.annotation();
-        let reads = entry.loss.reads();
+        let reads = match entry.self_supervised {
+            Some(_) => Reads::Views,
+            None => entry.loss.reads(),
+        };
         let fits = match reads {
             Reads::ClassesOrPairs => annotation != Annotation::ScoredPairs,
             Reads::Classes => annotation == Annotation::Classes,
+            // Two inputs for each sample.
+            Reads::Views => annotation != Annotation::Classes,
             Reads::ScoredPairs => annotation == Annotation::ScoredPairs,
             Reads::Sets | Reads::Targets | Reads::Masks => false, // No format gives them yet.
         };
@@ -136,9 +141,22 @@ impl Context<'_> {
                 annotation.name()
             )));
         }
+        // What compares rows of a batch can compare them with others.
+        let compares_rows = entry.loss.reads() == Reads::ClassesOrPairs;
+        let wrapper = match (entry.memory.is_some(), entry.self_supervised.is_some()) {
+            (true, _) => Some("memory"),
+            (_, true) => Some("self_supervised"),
+            _ => None,
+        };
+        if let Some(wrapper) = wrapper.filter(|_| !compares_rows) {
+            return Err(Error::Usage(format!(
+                "`{wrapper}` stands beside `{}`, which does not compare rows with rows; leave it out",
+                entry.loss.name()
+            )));
+        }
         entry.loss.check()?;
         let (distance, similarity) = comparison(entry)?;
-        Ok(entry.loss.build(Join {
+        let mut loss = entry.loss.build(Join {
             distance,
             similarity,
             scorer: None,
@@ -146,12 +164,44 @@ impl Context<'_> {
             miner_distance: entry.miner_distance.as_ref().map(DistanceConfig::build),
             reducer: entry.reducer.clone(),
             classes: (annotation == Annotation::Classes).then_some(self.data.train_classes),
+            class_sizes: self.class_sizes(),
+            center_start: entry.center_start,
+            label_smoothing: entry
+                .label_smoothing
+                .unwrap_or_else(|| Fraction::literal(0.0)),
             width: self.width,
             place,
             seed: self.seed,
             dtype: DType::F32,
             device: self.device.clone(),
-        })?)
+        })?;
+        if let Some(memory) = entry.memory {
+            let memory = CrossBatchMemory::new(loss, memory, self.width, DType::F32, self.device)?;
+            loss = Box::new(memory);
+        }
+        if let Some(settings) = entry.self_supervised {
+            loss = Box::new(SelfSupervised { loss, settings });
+        }
+        let (embeddings, weights) = (&entry.embedding_regularizer, &entry.weight_regularizer);
+        if embeddings.is_some() || weights.is_some() {
+            let regularized = Regularized::new(loss, embeddings.clone(), weights.clone())?;
+            loss = Box::new(regularized);
+        }
+        Ok(loss)
+    }
+
+    /// How many training samples each class has.
+    fn class_sizes(&self) -> Vec<u64> {
+        if self.data.annotation() != Annotation::Classes {
+            return Vec::new();
+        }
+        let mut sizes = vec![0; self.data.train_classes];
+        for &label in self.data.train.labels() {
+            if let Some(size) = sizes.get_mut(label as usize) {
+                *size += 1;
+            }
+        }
+        sizes
     }
 }
 

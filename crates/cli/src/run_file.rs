@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use nearfar_core::{NonNegative, Positive, Reducer, Seed, Span};
+use nearfar_core::{Fraction, NonNegative, Positive, Reducer, Seed, Span};
 use nearfar_datasets::{DataConfig, SamplerConfig, TransformConfig};
-use nearfar_losses::LossConfig;
+use nearfar_losses::{CenterStart, LossConfig, Memory, Penalty, SelfSupervision};
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_miners::MinerConfig;
 use nearfar_models::ModelConfig;
@@ -46,6 +46,18 @@ pub(crate) struct RunFile {
     pub(crate) miner_distance: Option<DistanceConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reducer: Option<Reducer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) label_smoothing: Option<Fraction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) center_start: Option<CenterStart>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<Memory>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) self_supervised: Option<SelfSupervision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) embedding_regularizer: Option<Penalty>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weight_regularizer: Option<Penalty>,
     /// Or several losses, with their weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) losses: Vec<LossEntry>,
@@ -86,6 +98,18 @@ pub(crate) struct LossEntry {
     pub(crate) miner_distance: Option<DistanceConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reducer: Option<Reducer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) label_smoothing: Option<Fraction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) center_start: Option<CenterStart>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<Memory>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) self_supervised: Option<SelfSupervision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) embedding_regularizer: Option<Penalty>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weight_regularizer: Option<Penalty>,
 }
 
 const fn one() -> NonNegative {
@@ -193,6 +217,12 @@ impl RunFile {
                 miner: self.miner.clone(),
                 miner_distance: self.miner_distance.clone(),
                 reducer: self.reducer.clone(),
+                label_smoothing: self.label_smoothing,
+                center_start: self.center_start,
+                memory: self.memory,
+                self_supervised: self.self_supervised,
+                embedding_regularizer: self.embedding_regularizer.clone(),
+                weight_regularizer: self.weight_regularizer.clone(),
             }],
         }
     }
@@ -225,6 +255,15 @@ impl RunFile {
                     ("miner", self.miner.is_some()),
                     ("miner_distance", self.miner_distance.is_some()),
                     ("reducer", self.reducer.is_some()),
+                    ("label_smoothing", self.label_smoothing.is_some()),
+                    ("center_start", self.center_start.is_some()),
+                    ("memory", self.memory.is_some()),
+                    ("self_supervised", self.self_supervised.is_some()),
+                    (
+                        "embedding_regularizer",
+                        self.embedding_regularizer.is_some(),
+                    ),
+                    ("weight_regularizer", self.weight_regularizer.is_some()),
                 ];
                 if let Some((key, _)) = stray.into_iter().find(|(_, is_there)| *is_there) {
                     return wrong(format!(
@@ -285,6 +324,12 @@ impl RunFile {
         for entry in self.entries() {
             if entry.reducer == Some(Reducer::None {}) {
                 return wrong("the reducer `none` gives no number to minimize; choose another, such as `mean`".into());
+            }
+            if entry.memory.is_some() && entry.self_supervised.is_some() {
+                return wrong(format!(
+                    "`{}` has a memory and self-supervision, whose rows have no class from batch to batch; use one of them",
+                    entry.loss.name()
+                ));
             }
             if entry.distance.is_some() && entry.similarity.is_some() {
                 return wrong(format!(

@@ -7,9 +7,10 @@
 use std::fmt::Debug;
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Error, Loss, Reducer};
+use nearfar_core::{Comparison, Error, Loss, Reducer, Terms};
 use nearfar_kernels::RowFunctional;
 
+use crate::over::centers::{CenterStart, ToCenters};
 use crate::{Compares, Join, Reads};
 
 /// A loss of pairs, as a function of their distance.
@@ -185,14 +186,77 @@ pub struct Weighted {
     pub weights: Tensor,
 }
 
-/// A loss of a row and the centers of all classes, as a function of their cosines.
+/// A loss of a row and the centers of all classes.
+///
+/// Most are the cross-entropy of a softmax, and give its [`logits`](Self::logits); others give their own
+/// [`values`](Self::values) or [`terms`](Self::terms).
 pub trait ClassificationLoss: Debug + Send + Sync {
-    /// Cosines to the class centers, and the mask of 0 and 1 (of u8) of the row's own class, to the logits of a softmax:
-    /// `(n, c), (n, c) → (n, c)`.
+    /// What rows and centers are to one another, to the logits of a softmax over the classes: `(n, c)`.
+    ///
+    /// A row whose class is not known has no own class in the mask; its logits are those that a prediction takes.
     ///
     /// # Errors
-    /// When the two are not of one shape.
-    fn logits(&self, cosine: &Tensor, own: &Tensor) -> Result<Tensor>;
+    /// When what it is shown does not fit its settings.
+    fn logits(&self, to: &ToCenters) -> Result<Tensor>;
+    /// The loss of each row, `(n)`: by default the cross-entropy of the logits, with the labels smoothed as asked.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    fn values(&self, to: &ToCenters) -> Result<Tensor> {
+        to.cross_entropy(&self.logits(to)?)
+    }
+    /// Its terms; by default the values as the one part `class`, a term for each row, times the row's weight where a miner
+    /// gives one, `(n)`.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    fn terms(
+        &self,
+        to: &ToCenters,
+        weights: Option<&Tensor>,
+        comparison: &Comparison<'_>,
+    ) -> Result<Vec<Terms>> {
+        let mut values = self.values(to)?;
+        if let Some(weights) = weights {
+            values = (values * weights)?;
+        }
+        let anchors = (0..values.elem_count() as u32).collect();
+        Ok(vec![Terms::of_anchors(
+            "class", values, anchors, comparison,
+        )?])
+    }
+    /// The names of its parts, as [`terms`](Self::terms) gives them.
+    fn parts(&self) -> &'static [&'static str] {
+        &["class"]
+    }
+    /// Whether it is a softmax over the classes, whose labels can be smoothed.
+    fn is_softmax(&self) -> bool {
+        true
+    }
+    /// How many centers a class has.
+    fn centers_per_class(&self) -> usize {
+        1
+    }
+    /// How the centers start where nobody says otherwise.
+    fn centers(&self) -> CenterStart {
+        CenterStart::Normal
+    }
+    /// Whether centers are kept at length 1, by division before each step; then the dot product with them is taken as it is.
+    fn keeps_centers_unit(&self) -> bool {
+        false
+    }
+    /// What rows and centers are compared by where nobody says otherwise. A loss of cosines lets nobody say otherwise.
+    fn compares(&self) -> Compares {
+        Compares::Centers
+    }
+    /// Whether only the anchors of a miner's tuples give rows a weight, not all of their rows.
+    fn weighs_anchors(&self) -> bool {
+        false
+    }
+    /// Whether it must be told how many training samples each class has.
+    fn wants_class_sizes(&self) -> bool {
+        false
+    }
     /// Whether its settings fit together.
     ///
     /// # Errors
@@ -200,7 +264,7 @@ pub trait ClassificationLoss: Debug + Send + Sync {
     fn check(&self) -> std::result::Result<(), Error> {
         Ok(())
     }
-    /// How its terms, one for each row, become one number where nobody says otherwise.
+    /// How its terms become one number where nobody says otherwise.
     fn reducer(&self) -> Reducer {
         Reducer::Mean {}
     }
@@ -254,6 +318,10 @@ pub trait BatchLoss: Debug + Send + Sync {
     /// [`Error::Settings`] with those that do not.
     fn check(&self) -> std::result::Result<(), Error> {
         Ok(())
+    }
+    /// Whether a miner can choose for it.
+    fn takes_miner(&self) -> bool {
+        true
     }
     /// The loss itself. Settings were checked.
     ///

@@ -25,6 +25,10 @@ mod prefix;
 pub use batches::*;
 pub use classes::*;
 pub use combine::beside::{Beside, Other};
+pub use combine::memory::{CrossBatchMemory, Memory};
+pub use combine::regularized::{Penalty, Regularized};
+pub use combine::regularizers::Regularizer;
+pub use combine::self_supervised::{SelfSupervised, SelfSupervision};
 pub use combine::sum::{Sum, Weighed};
 pub use compat::Compat;
 pub use family::{
@@ -32,6 +36,7 @@ pub use family::{
     Weighted,
 };
 pub use lists::*;
+pub use over::centers::{CenterStart, Outliers, ToCenters, outliers};
 pub use over::classes::OverClasses;
 pub use over::lists::OverLists;
 pub use over::mining::Mining;

@@ -1,12 +1,13 @@
 //! Losses by name.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use nearfar_core::{
-    Distance, Error, Loss, Miner, NegativeDistance, NegativeSimilarity, PairScorer, Reducer, Seed,
-    Similarity,
+    Distance, Error, Fraction, Loss, Miner, NegativeDistance, NegativeSimilarity, PairScorer,
+    Reducer, Seed, Similarity,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::over::centers::CenterStart;
 use crate::over::mining::Mining;
 use crate::{batches::*, classes::*, lists::*, pairs::*, scores::*, triplets::*};
 
@@ -34,6 +35,8 @@ pub enum Reads {
     Classes,
     /// The class of each row, or which pairs belong together and which do not.
     ClassesOrPairs,
+    /// Two inputs for each row that belong together: two views of one image, a question and its answer.
+    Views,
     /// Pairs with scores.
     ScoredPairs,
     /// A set of labels for each row.
@@ -50,6 +53,7 @@ impl Reads {
         match self {
             Self::Classes => "classes",
             Self::ClassesOrPairs => "classes or listed pairs",
+            Self::Views => "two views of each row",
             Self::ScoredPairs => "scored pairs",
             Self::Sets => "sets of labels",
             Self::Targets => "real targets",
@@ -108,6 +112,12 @@ pub struct Join {
     pub reducer: Option<Reducer>,
     /// Number of classes, for a loss with class centers.
     pub classes: Option<usize>,
+    /// How many training samples each class has, for a loss that asks.
+    pub class_sizes: Vec<u64>,
+    /// How class centers start, where that is not the loss's own way.
+    pub center_start: Option<CenterStart>,
+    /// How much of each label a softmax over classes spreads over all of them.
+    pub label_smoothing: Fraction,
     /// Width of the embeddings, for a loss with class centers.
     pub width: usize,
     /// What will stand before the names of the loss's parameters, as in [`Sum::place`](crate::Sum::place): they start by
@@ -132,6 +142,9 @@ impl Default for Join {
             miner_distance: None,
             reducer: None,
             classes: None,
+            class_sizes: Vec::new(),
+            center_start: None,
+            label_smoothing: Fraction::literal(0.0),
             width: 0,
             place: String::new(),
             seed: Seed(0),
@@ -168,6 +181,42 @@ impl Join {
         }
     }
 
+    /// The size of class centers, `k` for each class, `(c · k, d)`.
+    pub(crate) fn class_centers(&self, name: &str, k: usize) -> Result<(usize, usize)> {
+        let classes = self.classes.filter(|&classes| classes > 0).ok_or_else(|| {
+            Error::Settings(format!(
+                "{name} needs to know how many classes there are; give it data with classes"
+            ))
+        })?;
+        Ok((classes * k, self.known_width(name)?))
+    }
+
+    /// The width of the embeddings, for a loss with parameters or state of that width.
+    pub(crate) fn known_width(&self, name: &str) -> Result<usize> {
+        match self.width {
+            0 => Err(Error::Settings(format!(
+                "{name} needs to know the width of the embeddings, and it is 0"
+            )))?,
+            width => Ok(width),
+        }
+    }
+
+    /// The parameter `centers` of such a size.
+    pub(crate) fn centers(&self, start: CenterStart, size: (usize, usize)) -> Result<Var> {
+        self.parameter(start, crate::over::classes::CENTERS, size)
+    }
+
+    /// A parameter of a name and size.
+    pub(crate) fn parameter(
+        &self,
+        start: CenterStart,
+        name: &str,
+        size: (usize, usize),
+    ) -> Result<Var> {
+        let name = format!("{}{name}", self.place);
+        start.var(size, &name, self.seed, self.dtype, &self.device)
+    }
+
     pub(crate) fn refuse_scorer(&self, name: &str, learns_from: &str) -> Result<()> {
         match self.scorer {
             None => Ok(()),
@@ -187,6 +236,15 @@ impl Join {
         Err(Error::Settings(format!(
             "{name} learns from {compares}; leave `{given}` out"
         )))?
+    }
+
+    pub(crate) fn refuse_miner(&self, name: &str) -> Result<()> {
+        match self.miner {
+            None => Ok(()),
+            Some(_) => Err(Error::Settings(format!(
+                "{name} is a function of the whole batch, of which nothing can be chosen; leave `miner` out"
+            )))?,
+        }
     }
 
     pub(crate) fn refuse_metric(&self, name: &str) -> Result<()> {
@@ -276,6 +334,13 @@ macro_rules! losses {
                 }
             }
 
+            /// Whether a miner can choose for it.
+            pub fn takes_miner(&self) -> bool {
+                match self {
+                    $(Self::$loss(loss) => crate::over::$family::takes_miner(loss),)*
+                }
+            }
+
             /// Whether its settings fit together; what a single one may be is checked when it is read.
             ///
             /// # Errors
@@ -291,6 +356,12 @@ macro_rules! losses {
             /// # Errors
             /// [`Error::Settings`] when that is missing, too much, or does not fit.
             pub fn build(&self, join: Join) -> Result<Box<dyn Loss>> {
+                if join.label_smoothing.get() > 0.0 && self.family() != Family::Classes {
+                    Err(Error::Settings(format!(
+                        "{} has no classes whose labels could be smoothed; leave `label_smoothing` out",
+                        self.name()
+                    )))?;
+                }
                 match self {
                     $(Self::$loss(loss) => crate::over::$family::join($name, loss.clone(), join),)*
                 }
@@ -318,6 +389,7 @@ losses! {
     "online_contrastive" = OnlineContrastive => pairs,
     "snr_contrastive" = SNRContrastive => pairs,
     "tcm" = ThresholdConsistentMargin => pairs,
+    "neculoiu" = Neculoiu => pairs,
 
     // Triplets.
     "triplet_margin" = TripletMargin => triplets,
@@ -343,6 +415,17 @@ losses! {
 
     // Classes.
     "arcface" = ArcFace => classes,
+    "combined_margin" = CombinedMargin => classes,
+    "cosface" = CosFace => classes,
+    "dynamic_arcface" = DynamicArcFace => classes,
+    "l_softmax" = LSoftmax => classes,
+    "normalized_softmax" = NormalizedSoftmax => classes,
+    "p2sgrad" = P2SGrad => classes,
+    "proxy_anchor" = ProxyAnchor => classes,
+    "proxy_nca" = ProxyNCA => classes,
+    "soft_triple" = SoftTriple => classes,
+    "sphereface" = SphereFace => classes,
+    "subcenter_arcface" = SubCenterArcFace => classes,
 
     // Whole batches.
     "angular" = Angular => batches,
@@ -372,6 +455,33 @@ losses! {
     // Scores.
     "malstm" = MaLSTM => scores,
     "pair_regression" = PairRegression => scores,
+    "cosent" = CoSENT => scores,
+    "pearson" = Pearson => scores,
+
+    // Whole batches: centers, prototypes, clusters.
+    "angular_prototypical" = AngularPrototypical => batches,
+    "center" = Center => batches,
+    "facility_location" = FacilityLocation => batches,
+    "ge2e" = GE2E => batches,
+    "magnet" = Magnet => batches,
+    "manifold" = Manifold => batches,
+    "mean_variance" = MeanVariance => batches,
+    "prototypical" = Prototypical => batches,
+    "triplet_center" = TripletCenter => batches,
+
+    // Whole batches of sentences.
+    "angle" = AnglE => batches,
+    "contrastive_tension" = ContrastiveTension => batches,
+    "global_orthogonal" = GlobalOrthogonal => batches,
+    "margin_mse" = MarginMSE => batches,
+    "softmax_nli" = SoftmaxNLI => batches,
+    "tai" = Tai => batches,
+
+    // Two views of each row.
+    "barlow_twins" = BarlowTwins => batches,
+    "mega_batch_margin" = MegaBatchMargin => batches,
+    "multiple_negatives_ranking" = MultipleNegativesRanking => batches,
+    "vicreg" = VICReg => batches,
 }
 
 #[cfg(test)]

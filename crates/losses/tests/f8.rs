@@ -7,13 +7,16 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use fakes::{Cosine, Fake, Kind, RAW, UNIT, stream};
 use nearfar_core::{
     Comparison, Distance, Embeddings, Finite, Loss, NegativeDistance, NegativeSimilarity,
-    NonNegative, Positive, Reducer,
+    NonNegative, Positive, Reducer, Stateful,
 };
 use nearfar_losses::{
-    ArcFace, Circle, Compat, Contrastive, FastAP, Histogram, Instance, IntraPairVariance, Join,
-    Lifted, LiftedGeneralized, ListLoss, LossConfig, MultiSimilarity, NCA, NPair, NTXent,
-    OverClasses, OverLists, OverPairs, OverTriplets, PNP, PNPForm, RankedList, SNRContrastive,
-    SmoothAP, SupCon, ThresholdConsistentMargin, TripletMargin, TupletMargin,
+    ArcFace, Circle, ClassificationLoss, Compat, Contrastive, CosFace, CrossBatchMemory, FastAP,
+    Histogram, Instance, IntraPairVariance, Join, LSoftmax, Lifted, LiftedGeneralized, ListLoss,
+    LossConfig, Memory, MultiSimilarity, NCA, NPair, NTXent, NormalizedSoftmax, OverClasses,
+    OverLists, OverPairs, OverTriplets, P2SGrad, PNP, PNPForm, Penalty, ProxyAnchor, ProxyNCA,
+    RankedList, Regularized, Regularizer, SNRContrastive, SelfSupervised, SelfSupervision,
+    SmoothAP, SoftTriple, SphereFace, SubCenterArcFace, SupCon, ThresholdConsistentMargin,
+    TripletMargin, TupletMargin, VICReg,
 };
 
 const ROWS: [[f64; 3]; 8] = [
@@ -253,15 +256,93 @@ fn losses_of_two_rows_a_class_are_one() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn arcface() -> Result<()> {
-    let centers = [[1.0, 0.3, 0.0], [0.0, 1.0, 0.2], [0.2, -0.3, 1.0]];
-    let loss = ArcFace {
-        margin: NonNegative::new(28.6f64.to_radians())?,
-        scale: Positive::literal(64.0),
+const CENTERS: [[f64; 3]; 3] = [[1.0, 0.3, 0.0], [0.0, 1.0, 0.2], [0.2, -0.3, 1.0]];
+
+/// Two centers for each of three classes.
+const TWICE: [[f64; 3]; 6] = [
+    [1.0, 0.3, 0.0],
+    [1.2, 0.5, 0.2],
+    [0.0, 1.0, 0.2],
+    [-0.3, 0.7, -0.1],
+    [0.2, -0.3, 1.0],
+    [0.3, 0.0, 0.8],
+];
+
+fn classes<L: ClassificationLoss>(loss: L) -> Result<OverClasses<L>> {
+    let start = match loss.centers_per_class() {
+        2 => Tensor::new(&TWICE, &Device::Cpu)?,
+        _ => Tensor::new(&CENTERS, &Device::Cpu)?,
     };
-    let loss = OverClasses::new("arcface", loss, Var::new(&centers, &Device::Cpu)?);
-    check("arcface", &loss, 19.492599001, 31.546448270)
+    Ok(OverClasses::new("classes", loss, Var::from_tensor(&start)?))
+}
+
+#[test]
+fn losses_of_class_centers() -> Result<()> {
+    let margin = NonNegative::new(28.6f64.to_radians())?;
+    let scale = Positive::literal(64.0);
+    let loss = classes(ArcFace { margin, scale })?;
+    check("arcface", &loss, 19.492599001, 31.546448270)?;
+    let loss = classes(CosFace::default())?;
+    check("cosface", &loss, 16.022294073, 24.853028722)?;
+    let loss = classes(LSoftmax::default())?;
+    check("l_softmax", &loss, 1.890846171, 0.969605444)?;
+    let loss = classes(SphereFace::default())?;
+    check("sphereface", &loss, 1.851996814, 0.926329526)?;
+    let loss = classes(NormalizedSoftmax::default())?;
+    check("normalized_softmax", &loss, 1.977183518, 5.237489059)?;
+    let loss = classes(ProxyNCA::default())?;
+    check("proxy_nca", &loss, 0.727134044, 0.447714880)?;
+    let loss = OverClasses {
+        similarity: Some(Box::new(Cosine)),
+        ..classes(ProxyAnchor::default())?
+    };
+    check("proxy_anchor", &loss, 27.258761837, 12.131888180)?;
+    let centers = 2.try_into().expect("2");
+    let loss = classes(SoftTriple {
+        centers,
+        regularizer: NonNegative::literal(0.0),
+        ..SoftTriple::default()
+    })?;
+    check("soft_triple", &loss, 1.947868456, 4.796850557)?;
+    let loss = classes(SubCenterArcFace {
+        centers,
+        margin,
+        scale,
+    })?;
+    check("subcenter_arcface", &loss, 17.704060589, 24.096139977)
+}
+
+/// The peer divides centers by a little more than their length; the number is that of the formula.
+#[test]
+fn p2sgrad_divides_centers_by_their_length() -> Result<()> {
+    let mut loss = classes(P2SGrad {})?;
+    let vectors = Tensor::new(&ROWS, &Device::Cpu)?;
+    let rows = Embeddings::labeled(vectors, LABELS.to_vec())?;
+    let within = Comparison::within(&rows);
+    loss.absorb(&within)?;
+    let total = loss.evaluate(&within, &mut stream())?.total()?;
+    let value = total.expect("eight rows").to_scalar::<f64>()?;
+    assert!((value - 0.185538114).abs() < 1e-9, "{value}");
+    Ok(())
+}
+
+#[test]
+fn regularizers() -> Result<()> {
+    let check = |regularizer: Regularizer, rows: &[[f64; 3]], wanted: f64| -> Result<()> {
+        let rows = Tensor::from_slice(rows.as_flattened(), (rows.len(), 3), &Device::Cpu)?;
+        let value = regularizer.value(&rows)?.expect("rows");
+        let value = value.to_scalar::<f64>()?;
+        assert!((value - wanted).abs() < 1e-9, "{regularizer:?}: {value}");
+        Ok(())
+    };
+    let one = Positive::literal(1.0);
+    let p = Positive::literal(2.0);
+    check(Regularizer::Lp { p, power: one }, &ROWS, 0.934129659)?;
+    check(Regularizer::ZeroMean {}, &ROWS, 1.125)?;
+    check(Regularizer::RegularFace {}, &CENTERS, 0.220883586)?;
+    check(Regularizer::CenterInvariant {}, &CENTERS, 0.000338889)?;
+    let centers = 2.try_into().expect("2");
+    check(Regularizer::SparseCenters { centers }, &TWICE, 0.170567431)
 }
 
 #[test]
@@ -376,5 +457,168 @@ fn a_dynamic_soft_margin_goes_back_after_each_batch() -> Result<()> {
         error.contains("has shape [10], and [20] is wanted"),
         "{error}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_memory_of_past_batches() -> Result<()> {
+    let batch = |rows: Vec<[f64; 3]>, start: u64| -> Result<Embeddings> {
+        let vectors = Tensor::from_slice(rows.as_flattened(), (8, 3), &Device::Cpu)?;
+        Embeddings::new(vectors, LABELS.to_vec(), (start..start + 8).collect())
+    };
+    let second = ROWS.map(|[x, y, z]| [1.1 * z, 1.1 * y, 1.1 * x]);
+    let (first, second) = (batch(ROWS.to_vec(), 0)?, batch(second.to_vec(), 8)?);
+    let build = || -> Result<CrossBatchMemory> {
+        let loss = OverPairs::new("contrastive", Contrastive::default(), Box::new(UNIT));
+        let settings = Memory {
+            size: 16.try_into().expect("16"),
+            warmup: 0,
+        };
+        CrossBatchMemory::new(Box::new(loss), settings, 3, DType::F64, &Device::Cpu)
+    };
+    let step = |loss: &mut CrossBatchMemory, rows: &Embeddings| -> Result<f64> {
+        let within = Comparison::within(rows);
+        loss.absorb(&within)?;
+        let total = loss.evaluate(&within, &mut stream())?.total()?;
+        total.expect("eight rows").to_scalar()
+    };
+    let mut loss = build()?;
+    assert!((step(&mut loss, &first)? - 1.230551).abs() < 1e-6);
+    let state = loss.state();
+    let value = step(&mut loss, &second)?;
+    assert!((value - 1.315078).abs() < 1e-6, "{value}");
+    // Where it is stopped, it goes on with the same bits.
+    let mut other = build()?;
+    other.restore(&state)?;
+    assert_eq!(step(&mut other, &second)?, value);
+    assert_eq!(other.len(), 16);
+    // The oldest give way: a third batch lies where the first lay.
+    step(&mut other, &first)?;
+    let rows = other.state()["memory.rows"].to_vec2::<f64>()?;
+    assert_eq!(rows[0], ROWS[0]);
+    Ok(())
+}
+
+#[test]
+fn a_memory_says_what_it_cannot_take() -> Result<()> {
+    let loss = OverPairs::new("contrastive", Contrastive::default(), Box::new(UNIT));
+    let settings = Memory {
+        size: 7.try_into().expect("7"),
+        warmup: 0,
+    };
+    let mut loss = CrossBatchMemory::new(Box::new(loss), settings, 3, DType::F64, &Device::Cpu)?;
+    let rows = Embeddings::labeled(Tensor::new(&ROWS, &Device::Cpu)?, LABELS.to_vec())?;
+    let error = loss.absorb(&Comparison::within(&rows)).expect_err("8 of 7");
+    assert_eq!(
+        error.to_string(),
+        "the memory holds 7 rows, and a batch has 8; make `memory.size` at least that"
+    );
+    // One row is not compared with itself: there is nothing to learn.
+    let one = Embeddings::labeled(rows.vectors.narrow(0, 0, 1)?, vec![0])?;
+    loss.absorb(&Comparison::within(&one))?;
+    let evaluated = loss.evaluate(&Comparison::within(&one), &mut stream())?;
+    assert!(evaluated.total()?.is_none());
+    Ok(())
+}
+
+#[test]
+fn vicreg() -> Result<()> {
+    let first = Var::new(&ROWS, &Device::Cpu)?;
+    let mut second = ROWS.map(|row| row.map(|x| 0.9 * x + 0.05));
+    second.reverse();
+    let side = |vectors: Tensor, start: u64| {
+        Embeddings::new(vectors, Vec::new(), (start..start + 8).collect())
+    };
+    let loss = LossConfig::VICReg(VICReg::default()).build(Join::default())?;
+    let sides = [
+        side(first.as_tensor().clone(), 0)?,
+        side(Tensor::new(&second, &Device::Cpu)?, 8)?,
+    ];
+    let comparison = Comparison::between(&sides[0], &sides[1]);
+    let total = loss.evaluate(&comparison, &mut stream())?.total()?;
+    let total = total.expect("eight rows");
+    assert!((total.to_scalar::<f64>()? - 26.891951233).abs() < 1e-8);
+    let gradients = total.backward()?;
+    let gradient = gradients.get(&first).expect("it depends on its rows");
+    let length = gradient.sqr()?.sum_all()?.sqrt()?.to_scalar::<f64>()?;
+    assert!((length - 4.584213964).abs() < 1e-8, "{length}");
+    Ok(())
+}
+
+/// The views of a row are one class: 2n rows with the labels 0..n twice.
+#[test]
+fn self_supervision_is_the_loss_of_rows_as_classes() -> Result<()> {
+    let vectors = Tensor::new(&ROWS, &Device::Cpu)?;
+    let side = |start: usize| {
+        let ids = (start as u64..start as u64 + 4).collect();
+        Embeddings::new(vectors.narrow(0, start, 4)?, Vec::new(), ids)
+    };
+    let (first, second) = (side(0)?, side(4)?);
+    let build = || {
+        Box::new(OverLists::new(
+            "nt_xent",
+            NTXent::default(),
+            Box::new(Cosine),
+        ))
+    };
+    let value = |loss: &dyn Loss, comparison: &Comparison<'_>| -> Result<f64> {
+        let total = loss.evaluate(comparison, &mut stream())?.total()?;
+        total.expect("four rows").to_scalar()
+    };
+    let settings = SelfSupervision::default();
+    let loss = SelfSupervised {
+        loss: build(),
+        settings,
+    };
+    let found = value(&loss, &Comparison::between(&first, &second))?;
+    let all = Embeddings::labeled(vectors.clone(), vec![0, 1, 2, 3, 0, 1, 2, 3])?;
+    assert_eq!(found, value(&*build(), &Comparison::within(&all))?);
+    let error = loss
+        .evaluate(&Comparison::within(&all), &mut stream())
+        .expect_err("one side");
+    assert!(
+        error.to_string().contains("two views of each row"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
+fn regularizers_are_added_as_parts_of_their_own() -> Result<()> {
+    let penalty = |penalty: Regularizer, weight: f64| {
+        Some(Penalty {
+            penalty,
+            weight: NonNegative::literal(weight),
+        })
+    };
+    let rows = Embeddings::labeled(Tensor::new(&ROWS, &Device::Cpu)?, LABELS.to_vec())?;
+    let loss = Box::new(classes(CosFace::default())?);
+    let of_rows = penalty(Regularizer::ZeroMean {}, 2.0);
+    let loss = Regularized::new(loss, of_rows, penalty(Regularizer::RegularFace {}, 0.5))?;
+    let parts = loss
+        .evaluate(&Comparison::within(&rows), &mut stream())?
+        .parts;
+    let numbers: Vec<(&str, f64)> = parts
+        .iter()
+        .map(|it| {
+            Ok((
+                it.name,
+                it.value.as_ref().expect("rows").to_scalar::<f64>()?,
+            ))
+        })
+        .collect::<Result<_>>()?;
+    let wanted = [
+        ("class", 16.022294073),
+        ("embedding_regularizer", 2.25),
+        ("weight_regularizer", 0.110441793),
+    ];
+    for ((name, number), (wanted_name, wanted)) in numbers.iter().zip(wanted) {
+        assert_eq!(*name, wanted_name);
+        assert!((number - wanted).abs() < 1e-9, "{name}: {number}");
+    }
+    let pairs = OverPairs::new("contrastive", Contrastive::default(), Box::new(UNIT));
+    let error = Regularized::new(Box::new(pairs), None, penalty(Regularizer::Koleo {}, 1.0))
+        .expect_err("no centers");
+    assert!(error.to_string().contains("no class centers"), "{error}");
     Ok(())
 }

@@ -4,12 +4,12 @@ mod fakes;
 
 use candle_core::{DType, Result, Tensor};
 use fakes::{Cosine, Fake, Kind, UNIT, join, noise, stream, with_relation, with_vectors};
-use nearfar_core::{Embeddings, Finite, Positive, Reducer};
+use nearfar_core::{Embeddings, Finite, NonNegative, Positive, Reducer};
 use nearfar_kernels::test_util::check_gradient;
 use nearfar_losses::{
-    Compares, Compat, Contrastive, Lifted, LiftedGeneralized, LossConfig, MaLSTM, NTXent,
-    NTXentForm, PNP, PNPForm, PairForm, PairRegression, Power, RankedList, Residual, SmoothAP,
-    TripletMargin,
+    CombinedMargin, Compares, Compat, Contrastive, Lifted, LiftedGeneralized, LossConfig, MaLSTM,
+    NTXent, NTXentForm, NormalizedSoftmax, PNP, PNPForm, PairForm, PairRegression, Power, ProxyNCA,
+    RankedList, Residual, SmoothAP, TripletMargin,
 };
 
 /// Losses whose weights are constants to the gradient by definition: theirs is not that of the value. It is tested beside
@@ -38,6 +38,19 @@ fn configs() -> Vec<LossConfig> {
         LossConfig::TripletMargin(TripletMargin {
             power: Power::Two,
             ..triplet
+        }),
+        LossConfig::ProxyNCA(ProxyNCA {
+            exclude_target: true,
+            ..ProxyNCA::default()
+        }),
+        LossConfig::NormalizedSoftmax(NormalizedSoftmax {
+            unit_rows: false,
+            ..NormalizedSoftmax::default()
+        }),
+        LossConfig::CombinedMargin(CombinedMargin {
+            factor: Positive::literal(1.1),
+            cosine: NonNegative::literal(0.1),
+            ..CombinedMargin::default()
         }),
         LossConfig::Contrastive(Contrastive {
             form: PairForm::Squared,

@@ -87,6 +87,7 @@ impl Pass {
 pub const MAPPERS: &[&dyn Mapper] = &[
     &losses::Losses,
     &distances::Distances,
+    &regularizers::Regularizers,
     &reducers::Reducers,
     &vectors::Vectors,
     &divergences::Divergences,

@@ -1,63 +1,114 @@
-//! Regularizers of pytorch-metric-learning, as far as losses that are ours are stored with them.
-//!
-//! They are not ours yet. They stand here as an added term, so that the loss beside them is compared and not left out.
+//! `pytorch_metric_learning.regularizers`.
 
-use candle_core::{DType, Tensor};
-use nearfar_kernels::{l2_normalize, safe_sqrt};
+use candle_core::{Tensor, Var};
+use std::num::NonZeroUsize;
 
-use crate::golden::{Mapped, Object, Trouble};
+use nearfar_core::{Positive, Reducer};
+
+use super::metric::rows_of_zeros;
+use super::{Claim, Mapper, Pass, reducers};
+use crate::golden::{Case, Given, Mapped, Object, Outputs, Settings, Trouble};
+
+const PREFIX: &str = "pytorch_metric_learning.regularizers.";
+
+const NAMES: [&str; 5] = [
+    "CenterInvariantRegularizer",
+    "LpRegularizer",
+    "RegularFaceRegularizer",
+    "SparseCentersRegularizer",
+    "ZeroMeanRegularizer",
+];
+
+/// Costs of rows by themselves, with their gradients.
+pub(super) struct Regularizers;
+
+impl Mapper for Regularizers {
+    fn claims(&self, case: &Case) -> Claim {
+        Claim::by_name(&case.function, PREFIX, &NAMES)
+    }
+
+    fn run(&self, given: &Given<'_>, pass: Pass) -> Mapped<Outputs> {
+        let function = &given.case.function;
+        function.call().finish()?;
+        let regularizer = Regularizer::of(function.short(), function.params())?;
+        let rows = Var::from_tensor(&given.tensor("weights", pass.dtype())?)?;
+        let value = regularizer.of_rows(rows.as_tensor())?;
+        let mut outputs = Outputs::default();
+        outputs.put_tensor("value", &value)?;
+        let gradients = value.backward()?;
+        let gradient = match gradients.get(&rows) {
+            Some(gradient) => gradient.clone(),
+            None => rows.zeros_like()?,
+        };
+        outputs.put_tensor("grad_weights", &gradient)?;
+        if regularizer.is_of_directions() {
+            outputs.zero_by_definition("grad_weights", rows_of_zeros(&rows)?);
+        }
+        given.finish()?;
+        Ok(outputs)
+    }
+}
 
 /// A regularizer of rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Regularizer {
-    /// `RegularFaceRegularizer`: the mean of the cosine of each row to the nearest other.
-    RegularFace,
-    /// `LpRegularizer(p=2)`: the mean length of a row, or of its square.
-    Length { squared: bool },
+pub(super) struct Regularizer {
+    ours: nearfar_losses::Regularizer,
+    /// Whether its terms are added up in place of their mean.
+    sums: bool,
 }
 
 impl Regularizer {
     pub(super) fn of_object(object: Option<Object>) -> Mapped<Option<Self>> {
-        let Some(Object { name, mut params }) = object else {
-            return Ok(None);
-        };
-        let regularizer = match name.as_str() {
-            "RegularFaceRegularizer" => Self::RegularFace,
-            "LpRegularizer" => {
-                let (p, power) = (params.number_or("p", 2.0)?, params.number_or("power", 1.0)?);
-                match (p, power) {
-                    (2.0, 1.0) => Self::Length { squared: false },
-                    (2.0, 2.0) => Self::Length { squared: true },
-                    _ => return Err(Trouble::unmapped(format!("p = {p}, power = {power}"))),
-                }
-            }
-            other => return Err(Trouble::unmapped(format!("the regularizer {other}"))),
-        };
-        params.finish()?;
-        Ok(Some(regularizer))
+        match object {
+            None => Ok(None),
+            Some(Object { name, params }) => Ok(Some(Self::of(&name, params)?)),
+        }
     }
 
-    /// Rows `(n, d)` to a scalar.
+    fn of(name: &str, mut params: Settings) -> Mapped<Self> {
+        use nearfar_losses::Regularizer as Ours;
+        let ours = match name {
+            "CenterInvariantRegularizer" => Ours::CenterInvariant {},
+            "LpRegularizer" => Ours::Lp {
+                p: Positive::new(params.number_or("p", 2.0)?)?,
+                power: Positive::new(params.number_or("power", 1.0)?)?,
+            },
+            "RegularFaceRegularizer" => Ours::RegularFace {},
+            "SparseCentersRegularizer" => {
+                params.count("num_classes")?;
+                let centers = params.count("centers_per_class")?;
+                let centers = centers.and_then(NonZeroUsize::new);
+                Ours::SparseCenters {
+                    centers: centers.ok_or_else(|| Trouble::unmapped("how many centers?"))?,
+                }
+            }
+            "ZeroMeanRegularizer" => Ours::ZeroMean {},
+            other => return Err(Trouble::unmapped(format!("the regularizer {other}"))),
+        };
+        let sums = match reducers::of_object(params.object("reducer")?, Reducer::Mean {})? {
+            Reducer::Mean {} => false,
+            Reducer::Sum {} => true,
+            other => return Err(Trouble::unmapped(format!("the reducer {other:?}"))),
+        };
+        params.finish()?;
+        Ok(Self { ours, sums })
+    }
+
+    /// Whether it looks at directions; then a row of zeros has no gradient by our definition.
+    fn is_of_directions(self) -> bool {
+        use nearfar_losses::Regularizer as Ours;
+        matches!(self.ours, Ours::RegularFace {} | Ours::SparseCenters { .. })
+    }
+
+    /// Rows `(n, d)` to a scalar; 0 where there is nothing that costs.
     pub(super) fn of_rows(self, rows: &Tensor) -> Mapped<Tensor> {
-        match self {
-            Self::Length { squared } => {
-                let squares = rows.sqr()?.sum(1)?;
-                let lengths = if squared {
-                    squares
-                } else {
-                    safe_sqrt(&squares)?
-                };
-                Ok(lengths.mean_all()?)
-            }
-            Self::RegularFace => {
-                let unit = l2_normalize(rows)?;
-                let cosines = unit.matmul(&unit.t()?)?; // (n, n)
-                let n = cosines.dim(0)?;
-                let own = Tensor::eye(n, DType::F64, rows.device())?.to_dtype(rows.dtype())?;
-                // The nearest other is chosen without a gradient of the choice.
-                let nearest = (cosines.detach() - (own * 4.0)?)?.argmax_keepdim(1)?;
-                Ok(cosines.gather(&nearest, 1)?.mean_all()?)
-            }
+        let value = match self.sums {
+            false => self.ours.value(rows)?,
+            true => self.ours.terms(rows)?.map(|it| it.sum_all()).transpose()?,
+        };
+        match value {
+            Some(value) => Ok(value),
+            None => Ok((rows * rows.zeros_like()?)?.sum_all()?),
         }
     }
 }

@@ -24,6 +24,7 @@ fn build(
 ) -> Result<Box<dyn Loss>> {
     let mut join = Join {
         classes: Some(classes),
+        class_sizes: (1..=classes as u64).collect(),
         width,
         dtype,
         miner: miner.map(MinerConfig::build),
@@ -52,6 +53,11 @@ pub(crate) fn miners_of(config: &LossConfig) -> Vec<Option<MinerConfig>> {
     miners
 }
 
+/// Whether it learns from rows that are given in pairs, not from classes.
+pub(crate) fn reads_pairs(config: &LossConfig) -> bool {
+    matches!(config.reads(), Reads::ScoredPairs | Reads::Views)
+}
+
 /// Whether a loss can be joined to a miner; some take their tuples themselves.
 pub(crate) fn takes_miner(config: &LossConfig) -> bool {
     let miners = MinerConfig::all();
@@ -70,10 +76,23 @@ pub(crate) fn shown<T>(
     let with = |relation| Comparison { relation, ..within };
     match config.reads() {
         Reads::Classes | Reads::ClassesOrPairs => look(&within),
+        Reads::Views => {
+            let second = rows.vectors.affine(-0.7, 0.1).expect("numbers");
+            let mut second = with_vectors(rows, second);
+            second.ids.iter_mut().for_each(|id| *id += 1_000);
+            look(&Comparison::between(rows, &second))
+        }
         Reads::ScoredPairs => {
             let n = rows.len() as u32;
-            let pairs: Pairs = (0..n).map(|row| (row, (row + 1) % n)).collect();
-            let targets: Vec<f32> = (0..n).map(|row| 1.0 + (row % 4) as f32).collect();
+            // One anchor has two pairs.
+            let another = (n > 2).then_some((0, 2));
+            let next = (0..n).map(|row| (row, (row + 1) % n));
+            let pairs: Pairs = next.chain(another).collect();
+            let target = |row: u32| match config.name() {
+                "softmax_nli" => (row % 3) as f32, // A class.
+                _ => 1.0 + (row % 4) as f32,
+            };
+            let targets: Vec<f32> = (0..pairs.len() as u32).map(target).collect();
             look(&with(Relation::Scored {
                 pairs: &pairs,
                 targets: &targets,

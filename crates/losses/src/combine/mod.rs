@@ -1,4 +1,8 @@
-//! Losses made of losses.
+//! Losses made of losses, and what is added to them.
 
 pub(crate) mod beside;
+pub(crate) mod memory;
+pub(crate) mod regularized;
+pub(crate) mod regularizers;
+pub(crate) mod self_supervised;
 pub(crate) mod sum;

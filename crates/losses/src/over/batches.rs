@@ -1,10 +1,119 @@
 //! Losses that join themselves.
 
+use std::fmt::Debug;
+
 use candle_core::{Result, Tensor};
-use nearfar_core::{Error, Loss};
+use nearfar_core::{
+    Comparison, EmbeddingTable, Error, Evaluated, Loss, Parameter, Reducer, Relation, Rng, Span,
+    Stateful, Terms, shape,
+};
 
 use crate::family::BatchLoss;
+use crate::over::reduced;
 use crate::{Defaults, Family, Join, Reads};
+
+/// A formula of a whole batch, with whatever it owns.
+pub(crate) trait Formula: Stateful + Debug + Send + Sync {
+    /// As [`Loss::terms`].
+    fn terms(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Vec<Terms>>;
+    /// As [`Loss::absorb`].
+    fn absorb(&mut self, _comparison: &Comparison<'_>) -> Result<()> {
+        Ok(())
+    }
+    /// As [`Loss::parameters`].
+    fn parameters(&self) -> Vec<Parameter> {
+        Vec::new()
+    }
+}
+
+/// A formula of a whole batch as a loss: its terms, then the reducer.
+#[derive(Debug)]
+pub(crate) struct Whole<F> {
+    pub(crate) formula: F,
+    pub(crate) reducer: Reducer,
+}
+
+impl<F: Formula + 'static> Whole<F> {
+    /// With the reducer that was asked for, or the usual one.
+    pub(crate) fn boxed(formula: F, asked: Option<Reducer>, usual: Reducer) -> Box<dyn Loss> {
+        Box::new(Self {
+            formula,
+            reducer: asked.unwrap_or(usual),
+        })
+    }
+}
+
+impl<F: Formula> Loss for Whole<F> {
+    fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        reduced(&self.terms(comparison, rng)?, &self.reducer)
+    }
+
+    fn terms(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Vec<Terms>> {
+        self.formula.terms(comparison, rng)
+    }
+
+    fn absorb(&mut self, comparison: &Comparison<'_>) -> Result<()> {
+        self.formula.absorb(comparison)
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        self.formula.parameters()
+    }
+}
+
+impl<F: Formula> Stateful for Whole<F> {
+    fn state(&self) -> std::collections::BTreeMap<String, Tensor> {
+        self.formula.state()
+    }
+
+    fn restore(&mut self, state: &std::collections::BTreeMap<String, Tensor>) -> Result<()> {
+        self.formula.restore(state)
+    }
+
+    fn interval(&self) -> Option<Span> {
+        self.formula.interval()
+    }
+
+    fn refresh(&mut self, table: &EmbeddingTable, rng: &mut Rng) -> Result<()> {
+        self.formula.refresh(table, rng)
+    }
+}
+
+/// The classes of the anchors.
+///
+/// # Errors
+/// When the batch has none.
+pub(crate) fn classes<'a>(name: &str, comparison: &Comparison<'a>) -> Result<&'a [u32]> {
+    let Relation::SameClass = comparison.relation else {
+        return Err(comparison.cannot_read(name, Reads::Classes.name()))?;
+    };
+    comparison.check()?;
+    Ok(&comparison.anchors.labels)
+}
+
+/// Squares of large numbers, which f32 may not hold: no larger than what can still be added up. There they have no gradient.
+pub(crate) fn within_range(squares: &Tensor) -> Result<Tensor> {
+    match squares.dtype() {
+        candle_core::DType::F64 => Ok(squares.clone()),
+        _ => squares.minimum(1e30f64),
+    }
+}
+
+/// Two views of each row, `(n, d)` each: the two sides of the batch, whatever its relation says.
+///
+/// # Errors
+/// When there is one side only, or the two are not of one shape.
+pub(crate) fn views<'a>(
+    name: &str,
+    comparison: &Comparison<'a>,
+) -> Result<(&'a Tensor, &'a Tensor)> {
+    if std::ptr::eq(comparison.anchors, comparison.references) {
+        return Err(comparison.cannot_read(name, Reads::Views.name()))?;
+    }
+    let (x, y) = (&comparison.anchors.vectors, &comparison.references.vectors);
+    shape::same(name, ("first views", x), ("second views", y))?;
+    Ok((x, y))
+}
 
 pub(crate) const FAMILY: Family = Family::Batches;
 
@@ -31,4 +140,9 @@ pub(crate) fn estimate(_: &impl BatchLoss, _: &Tensor) -> Result<Option<Tensor>>
 
 pub(crate) fn check(loss: &impl BatchLoss) -> std::result::Result<(), Error> {
     loss.check()
+}
+
+/// Whether a miner can choose for it.
+pub(crate) fn takes_miner(loss: &impl BatchLoss) -> bool {
+    loss.takes_miner()
 }

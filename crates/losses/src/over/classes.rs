@@ -1,19 +1,20 @@
 //! Losses of a row and the centers of all classes.
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{Device, Result, Tensor, Var};
 use nearfar_core::{
-    Comparison, Embeddings, Error, Evaluated, Loss, Parameter, Purpose, Reducer, Relation, Rng,
-    Seed, Terms, position_of_name, shape,
+    Comparison, Error, Evaluated, Fraction, Loss, Parameter, Reducer, Relation, Rng, Similarity,
+    Terms, shape,
 };
-use nearfar_kernels::{l2_normalize, log_softmax};
+use nearfar_kernels::l2_normalize;
 
 use crate::family::ClassificationLoss;
+use crate::over::centers::ToCenters;
 use crate::over::mining::{Mining, remembers_mining, weights};
 use crate::over::reduced;
 use crate::{Compares, Defaults, Family, Join, Reads};
 
 /// A classification loss with the class centers that rows are compared with. Its one part is `class`, one term for each
-/// anchor.
+/// anchor, where the loss says nothing else.
 ///
 /// Reads classes. A label beyond the number of classes is an error, before anything is computed. Tuples of a miner become
 /// weights of the terms: how often a row is in a tuple, over the largest such count; without a tuple all count 1. The miner
@@ -24,8 +25,14 @@ pub struct OverClasses<L> {
     pub name: &'static str,
     /// The formula.
     pub loss: L,
-    /// `(c, d)`; of each its direction counts.
+    /// `(c · k, d)`, `k` for each class; of each its direction counts, where the loss does not say otherwise.
     pub centers: Var,
+    /// What rows and centers are compared by; cosines where there is none.
+    pub similarity: Option<Box<dyn Similarity>>,
+    /// How many training samples each class has, for a loss that asks.
+    pub class_sizes: Vec<u64>,
+    /// How much of each label is spread over all classes.
+    pub label_smoothing: Fraction,
     /// Which rows count how much.
     pub mining: Mining,
     /// How the terms become one number.
@@ -42,18 +49,45 @@ impl<L: ClassificationLoss> OverClasses<L> {
             reducer: loss.reducer(),
             loss,
             centers,
+            similarity: None,
+            class_sizes: Vec::new(),
+            label_smoothing: Fraction::literal(0.0),
             mining: Mining::default(),
         }
     }
 
-    /// Cosines of rows with the centers: `(n, d) → (n, c)`. The largest is the class that the loss would say.
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        let centers = self.centers.dims().first().copied().unwrap_or(0);
+        centers / self.loss.centers_per_class().max(1)
+    }
+
+    /// What rows `(n, d)` and the centers are to one another. Without labels nobody's class is known.
+    ///
+    /// # Errors
+    /// When the rows have another width than the centers, or a label has no center.
+    pub fn to_centers(&self, rows: &Tensor, labels: &[u32]) -> Result<ToCenters> {
+        let centers = self.centers.as_tensor();
+        shape::rows_of_one_width(self.name, ("embeddings", rows), ("centers", centers))?;
+        let compared = match &self.similarity {
+            Some(similarity) => similarity.matrix(rows, centers)?,
+            None if self.loss.keeps_centers_unit() => l2_normalize(rows)?.matmul(&centers.t()?)?,
+            None => l2_normalize(rows)?.matmul(&l2_normalize(centers)?.t()?)?,
+        };
+        let k = self.loss.centers_per_class();
+        Ok(ToCenters {
+            class_sizes: self.class_sizes.clone(),
+            label_smoothing: self.label_smoothing,
+            ..ToCenters::of(compared, rows, centers, k, labels)?
+        })
+    }
+
+    /// The logits of rows whose class is not known: `(n, d) → (n, c)`. The largest is the class that the loss would say.
     ///
     /// # Errors
     /// When the rows have another width than the centers.
-    pub fn cosines(&self, rows: &Tensor) -> Result<Tensor> {
-        let centers = self.centers.as_tensor();
-        shape::rows_of_one_width(self.name, ("embeddings", rows), ("centers", centers))?;
-        l2_normalize(rows)?.matmul(&l2_normalize(centers)?.t()?)
+    pub fn logits(&self, rows: &Tensor) -> Result<Tensor> {
+        self.loss.logits(&self.to_centers(rows, &[])?)
     }
 
     /// The labels of the anchors, each the row of a center.
@@ -62,21 +96,11 @@ impl<L: ClassificationLoss> OverClasses<L> {
             return Err(comparison.cannot_read(self.name, "classes"))?;
         };
         comparison.check()?;
-        let classes = self.centers.dim(0)?;
-        let labels = &comparison.anchors.labels;
-        match labels.iter().position(|&label| label as usize >= classes) {
-            None => Ok(labels),
-            Some(row) => Err(Error::Input(format!(
-                "{}: row {row} has label {}, but there are {classes} classes, from 0 to {}",
-                self.name,
-                labels[row],
-                classes.saturating_sub(1)
-            )))?,
-        }
+        labels_within(self.name, &comparison.anchors.labels, self.classes())
     }
 
     /// What each anchor counts, where a miner says so.
-    fn weights(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Option<Vec<f64>>> {
+    fn weights(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Option<Tensor>> {
         if self.mining.takes_all() {
             return Ok(None);
         }
@@ -86,8 +110,29 @@ impl<L: ClassificationLoss> OverClasses<L> {
             anchors.matmul(&references.t()?)?.neg()
         };
         let tuples = self.mining.tuples(self.name, comparison, own, rng)?;
-        let within = comparison.anchors.ids == comparison.references.ids;
-        Ok(Some(weights(&tuples, comparison.anchors.len(), within)))
+        let within =
+            comparison.anchors.ids == comparison.references.ids && !self.loss.weighs_anchors();
+        let n = comparison.anchors.len();
+        let vectors = &comparison.anchors.vectors;
+        let weights = Tensor::from_vec(weights(&tuples, n, within), n, &Device::Cpu)?;
+        let weights = weights.to_dtype(vectors.dtype())?;
+        Ok(Some(weights.to_device(vectors.device())?))
+    }
+}
+
+/// Labels that each have a class, or an error with both numbers.
+pub(crate) fn labels_within<'a>(
+    name: &str,
+    labels: &'a [u32],
+    classes: usize,
+) -> Result<&'a [u32]> {
+    match labels.iter().position(|&label| label as usize >= classes) {
+        None => Ok(labels),
+        Some(row) => Err(Error::Input(format!(
+            "{name}: row {row} has label {}, but there are {classes} classes, from 0 to {}",
+            labels[row],
+            classes.saturating_sub(1)
+        )))?,
     }
 }
 
@@ -98,29 +143,21 @@ impl<L: ClassificationLoss> Loss for OverClasses<L> {
 
     fn terms(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Vec<Terms>> {
         let labels = self.labels(comparison)?;
-        let Embeddings { vectors, .. } = comparison.anchors;
-        let (n, device) = (labels.len(), vectors.device());
-        if n == 0 {
-            return Ok(vec![Terms::none("class", comparison)]);
+        if labels.is_empty() {
+            let parts = self.loss.parts().iter();
+            return Ok(parts.map(|part| Terms::none(part, comparison)).collect());
         }
-        let cosines = self.cosines(vectors)?; // (n, c)
-        let classes = cosines.dim(1)?;
-        let mut own = vec![0u8; n * classes];
-        for (row, &label) in labels.iter().enumerate() {
-            own[row * classes + label as usize] = 1;
+        let to = self.to_centers(&comparison.anchors.vectors, labels)?;
+        let weights = self.weights(comparison, rng)?;
+        self.loss.terms(&to, weights.as_ref(), comparison)
+    }
+
+    fn absorb(&mut self, _: &Comparison<'_>) -> Result<()> {
+        if !self.loss.keeps_centers_unit() {
+            return Ok(());
         }
-        let own = Tensor::from_vec(own, (n, classes), device)?;
-        let logits = self.loss.logits(&cosines, &own)?;
-        let index = Tensor::from_slice(labels, (n, 1), device)?;
-        let mut values = log_softmax(&logits)?.gather(&index, 1)?.squeeze(1)?.neg()?; // (n)
-        if let Some(weights) = self.weights(comparison, rng)? {
-            let weights = Tensor::from_vec(weights, n, &Device::Cpu)?.to_dtype(values.dtype())?;
-            values = (values * weights.to_device(device)?)?;
-        }
-        let anchors = (0..n as u32).collect();
-        Ok(vec![Terms::of_anchors(
-            "class", values, anchors, comparison,
-        )?])
+        self.centers
+            .set(&l2_normalize(&self.centers.as_detached_tensor())?)
     }
 
     fn parameters(&self) -> Vec<Parameter> {
@@ -133,24 +170,7 @@ impl<L: ClassificationLoss> Loss for OverClasses<L> {
 }
 
 /// What the parameter is called.
-const CENTERS: &str = "centers";
-
-/// `(c, d)` numbers of a normal distribution, by the parameter's full name and the seed.
-fn normal_centers(
-    (classes, width): (usize, usize),
-    place: &str,
-    seed: Seed,
-    dtype: DType,
-    device: &Device,
-) -> Result<Var> {
-    let mut rng = seed.rng(
-        Purpose::Init,
-        position_of_name(&format!("{place}{CENTERS}")),
-    );
-    let numbers: Vec<f64> = (0..classes * width).map(|_| rng.normal()).collect();
-    let centers = Tensor::from_vec(numbers, (classes, width), &Device::Cpu)?;
-    Var::from_tensor(&centers.to_dtype(dtype)?.to_device(device)?)
-}
+pub(crate) const CENTERS: &str = "centers";
 
 pub(crate) const FAMILY: Family = Family::Classes;
 
@@ -160,7 +180,7 @@ pub(crate) fn reads(_: &impl ClassificationLoss) -> Reads {
 
 pub(crate) fn defaults(loss: &impl ClassificationLoss) -> Defaults {
     Defaults {
-        compares: Compares::Centers,
+        compares: loss.compares(),
         reducer: loss.reducer(),
     }
 }
@@ -170,25 +190,38 @@ pub(crate) fn join<L: ClassificationLoss + 'static>(
     loss: L,
     mut join: Join,
 ) -> Result<Box<dyn Loss>> {
-    join.refuse_scorer(name, "cosines with its class centers")?;
-    join.refuse_metric(name)?;
+    join.refuse_scorer(name, "its class centers")?;
+    let similarity = match loss.compares() {
+        Compares::Centers => {
+            join.refuse_metric(name)?;
+            None
+        }
+        usual => Some(join.similarity(name, usual.name())?),
+    };
     loss.check()?;
-    let classes = join.classes.filter(|&classes| classes > 0).ok_or_else(|| {
-        Error::Settings(format!(
-            "{name} needs to know how many classes there are; give it data with classes"
-        ))
-    })?;
-    if join.width == 0 {
+    let size = join.class_centers(name, loss.centers_per_class())?;
+    let label_smoothing = join.label_smoothing;
+    if label_smoothing.get() > 0.0 && !loss.is_softmax() {
         Err(Error::Settings(format!(
-            "{name} needs to know the width of the embeddings, and it is 0"
+            "{name} has no softmax whose labels could be smoothed; leave `label_smoothing` out"
         )))?;
     }
-    let size = (classes, join.width);
-    let centers = normal_centers(size, &join.place, join.seed, join.dtype, &join.device)?;
+    if loss.wants_class_sizes() && join.class_sizes.len() != size.0 / loss.centers_per_class() {
+        Err(Error::Settings(format!(
+            "{name} needs to know how many samples each of the {} classes has, and {} are told",
+            size.0 / loss.centers_per_class(),
+            join.class_sizes.len()
+        )))?;
+    }
+    let start = join.center_start.unwrap_or_else(|| loss.centers());
+    let centers = join.centers(start, size)?;
     Ok(Box::new(OverClasses {
         name,
         reducer: join.reducer.take().unwrap_or_else(|| loss.reducer()),
         mining: join.mining(),
+        class_sizes: std::mem::take(&mut join.class_sizes),
+        label_smoothing,
+        similarity,
         loss,
         centers,
     }))
@@ -201,4 +234,9 @@ pub(crate) fn estimate(_: &impl ClassificationLoss, _: &Tensor) -> Result<Option
 
 pub(crate) fn check(loss: &impl ClassificationLoss) -> std::result::Result<(), Error> {
     loss.check()
+}
+
+/// Whether a miner can choose for it.
+pub(crate) fn takes_miner(_: &impl ClassificationLoss) -> bool {
+    true
 }

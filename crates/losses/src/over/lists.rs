@@ -236,3 +236,8 @@ pub(crate) fn estimate(_: &impl ListLoss, _: &Tensor) -> Result<Option<Tensor>> 
 pub(crate) fn check(loss: &impl ListLoss) -> std::result::Result<(), Error> {
     loss.check()
 }
+
+/// Whether a miner can choose for it.
+pub(crate) fn takes_miner(_: &impl ListLoss) -> bool {
+    true
+}

@@ -1,6 +1,7 @@
 //! What joins a formula to the rest: one type for each family. They implement [`nearfar_core::Loss`].
 
 pub(crate) mod batches;
+pub(crate) mod centers;
 pub(crate) mod classes;
 pub(crate) mod counting;
 pub(crate) mod dense;
@@ -27,7 +28,10 @@ pub(crate) fn reduced(terms: &[Terms], reducer: &Reducer) -> Result<Evaluated> {
 }
 
 /// The two rows of each pair, `(t, d)` each.
-fn rows_of_pairs(comparison: &Comparison<'_>, pairs: &Pairs) -> Result<(Tensor, Tensor)> {
+pub(crate) fn rows_of_pairs(
+    comparison: &Comparison<'_>,
+    pairs: &Pairs,
+) -> Result<(Tensor, Tensor)> {
     let (anchors, references) = (&comparison.anchors.vectors, &comparison.references.vectors);
     let index = |rows: &[u32]| Tensor::from_slice(rows, rows.len(), anchors.device());
     Ok((

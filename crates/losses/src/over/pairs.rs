@@ -171,3 +171,8 @@ pub(crate) fn estimate(_: &impl PairLoss, _: &Tensor) -> Result<Option<Tensor>> 
 pub(crate) fn check(loss: &impl PairLoss) -> std::result::Result<(), Error> {
     loss.check()
 }
+
+/// Whether a miner can choose for it.
+pub(crate) fn takes_miner(_: &impl PairLoss) -> bool {
+    true
+}

@@ -152,3 +152,8 @@ pub(crate) fn estimate(loss: &impl ScoreLoss, score: &Tensor) -> Result<Option<T
 pub(crate) fn check(loss: &impl ScoreLoss) -> std::result::Result<(), Error> {
     loss.check()
 }
+
+/// Whether a miner can choose for it.
+pub(crate) fn takes_miner(_: &impl ScoreLoss) -> bool {
+    false
+}

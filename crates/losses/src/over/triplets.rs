@@ -175,3 +175,8 @@ pub(crate) fn estimate(_: &impl TripletLoss, _: &Tensor) -> Result<Option<Tensor
 pub(crate) fn check(_: &impl TripletLoss) -> std::result::Result<(), Error> {
     Ok(())
 }
+
+/// Whether a miner can choose for it.
+pub(crate) fn takes_miner(_: &impl TripletLoss) -> bool {
+    true
+}

@@ -125,6 +125,7 @@ impl Miner for Given {
 pub(crate) fn join(config: &LossConfig, width: usize, dtype: DType) -> Join {
     let mut join = Join {
         classes: Some(9),
+        class_sizes: vec![5, 80, 3, 9, 1, 200, 40, 7, 30],
         width,
         dtype,
         ..Join::default()
@@ -173,10 +174,22 @@ pub(crate) fn with_relation<T>(
     let with = |relation| Comparison { relation, ..within };
     match config.reads() {
         Reads::Classes | Reads::ClassesOrPairs => f(&within),
+        Reads::Views => {
+            let second = rows.vectors.affine(-0.7, 0.1).expect("numbers");
+            let mut second = with_vectors(rows, second);
+            second.ids.iter_mut().for_each(|id| *id += 1_000);
+            f(&Comparison::between(rows, &second))
+        }
         Reads::ScoredPairs => {
             let n = rows.len() as u32;
-            let pairs: Pairs = (1..n).map(|row| (row - 1, row)).collect();
-            let targets: Vec<f32> = (1..n).map(|row| 1.0 + (row % 4) as f32).collect();
+            // Each row with the next, and the first with the last too: one anchor has two pairs.
+            let last = (n > 2).then(|| (0, n - 1));
+            let pairs: Pairs = (1..n).map(|row| (row - 1, row)).chain(last).collect();
+            let target = |row: u32| match config.name() {
+                "softmax_nli" => (row % 3) as f32, // A class.
+                _ => 1.0 + (row % 4) as f32,
+            };
+            let targets: Vec<f32> = (1..=pairs.len() as u32).map(target).collect();
             f(&with(Relation::Scored {
                 pairs: &pairs,
                 targets: &targets,
