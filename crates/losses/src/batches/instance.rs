@@ -8,7 +8,7 @@ use nearfar_kernels::log_sum_exp;
 use serde::{Deserialize, Serialize};
 
 use crate::family::{BatchLoss, ClassificationLoss, ListLoss, Lists, Weighted};
-use crate::{Compares, Compat, Join, Reads};
+use crate::{Compares, Compat, Join, Reads, ToCenters};
 
 /// Wants to tell each instance of the data from all others: a softmax over one center for each.
 ///
@@ -28,11 +28,12 @@ use crate::{Compares, Compat, Join, Reads};
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
-/// use nearfar_losses::{ClassificationLoss, Instance};
+/// use nearfar_losses::{ClassificationLoss, Instance, ToCenters};
 ///
-/// let cosine = Tensor::new(&[[0.5f32, -0.25]], &Device::Cpu)?;
-/// let own = Tensor::new(&[[1u8, 0]], &Device::Cpu)?;
-/// assert_eq!(Instance::default().logits(&cosine, &own)?.to_vec2::<f32>()?, [[32.0, -16.0]]);
+/// let row = Tensor::new(&[[0f32, 2.0]], &Device::Cpu)?;
+/// let centers = Tensor::new(&[[0f32, 1.0], [1.0, 0.0]], &Device::Cpu)?;
+/// let to = ToCenters::new(&row, &centers, 1, &[0])?;
+/// assert_eq!(Instance::default().logits(&to)?.to_vec2::<f32>()?, [[64.0, 0.0]]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,8 +57,8 @@ impl Default for Instance {
 }
 
 impl ClassificationLoss for Instance {
-    fn logits(&self, cosine: &Tensor, _: &Tensor) -> Result<Tensor> {
-        cosine * self.scale.get()
+    fn logits(&self, to: &ToCenters) -> Result<Tensor> {
+        &to.cosine * self.scale.get()
     }
 }
 
