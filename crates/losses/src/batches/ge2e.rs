@@ -200,7 +200,7 @@ mod tests {
         let pairs = [(1.0, other), (1.0, other), (0.8, 0.0), (0.8, -0.6)];
         let softmax: f64 = pairs
             .iter()
-            .map(|(own, other)| (1.0 + (10.0 * (other - own) as f64).exp()).ln())
+            .map(|(own, other)| (1.0 + f64::exp(10.0 * (other - own))).ln())
             .sum();
         assert!((value(GE2EForm::Softmax)? - softmax / 4.0).abs() < 1e-12);
         let sigma = |cosine: f64| 1.0 / (1.0 + (-(10.0 * cosine - 5.0)).exp());

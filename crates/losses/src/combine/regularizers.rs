@@ -274,7 +274,7 @@ mod tests {
             if regularizer.value(&rows)?.is_some() {
                 check_gradient(
                     |x| Ok(regularizer.value(&x[0])?.expect("six rows")),
-                    &[rows.clone()],
+                    std::slice::from_ref(&rows),
                     1e-6,
                 )?;
             }

@@ -108,7 +108,7 @@ pub(crate) fn views<'a>(
     comparison: &Comparison<'a>,
 ) -> Result<(&'a Tensor, &'a Tensor)> {
     if std::ptr::eq(comparison.anchors, comparison.references) {
-        return Err(comparison.cannot_read(name, Reads::Views.name()))?;
+        Err(comparison.cannot_read(name, Reads::Views.name()))?;
     }
     let (x, y) = (&comparison.anchors.vectors, &comparison.references.vectors);
     shape::same(name, ("first views", x), ("second views", y))?;

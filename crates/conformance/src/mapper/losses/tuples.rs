@@ -122,8 +122,8 @@ fn dynamic_soft_margin(given: &Given<'_>, mut params: Settings, pass: Pass) -> M
         };
         let total = step(loss.as_mut(), &comparison, pass)?;
         match &total {
-            Some(total) => outputs.put_tensor(&role("loss"), total)?,
-            None => outputs.put(&role("loss"), Array::scalar(0.0)),
+            Some(total) => outputs.put_tensor(role("loss"), total)?,
+            None => outputs.put(role("loss"), Array::scalar(0.0)),
         }
         let gradients = total.as_ref().map(|it| it.backward()).transpose()?;
         let name = role("grad_embeddings");
