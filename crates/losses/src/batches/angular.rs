@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use nearfar_core::{
     Comparison, Error, Evaluated, Kind, Loss, Pairs, Part, Positive, Reducer, Rng, Terms,
 };
-use nearfar_kernels::{hinge, l2_normalize, masked_log_sum_exp, softplus};
+use nearfar_kernels::{TINY_NORM, hinge, l2_normalize, masked_log_sum_exp, softplus};
 use serde::{Deserialize, Serialize};
 
 use crate::compat::Compat;
@@ -142,7 +142,13 @@ impl OverAngular {
             l2_normalize(&comparison.references.vectors)?
         };
         let negatives = match self.settings.compat {
-            Some(Compat::Pml) => comparison.references.vectors.clone(),
+            Some(Compat::Pml) => {
+                let rows = &comparison.references.vectors;
+                // A row of zeros has no direction and no gradient, as a negative too.
+                let squares = rows.detach().sqr()?.sum_keepdim(1)?;
+                let there = squares.ge(TINY_NORM * TINY_NORM)?.to_dtype(rows.dtype())?;
+                rows.broadcast_mul(&there)?
+            }
             None => references.clone(),
         };
         Ok([anchors, references, negatives])

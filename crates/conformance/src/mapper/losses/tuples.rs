@@ -78,9 +78,10 @@ fn margin(given: &Given<'_>, mut params: Settings, pass: Pass) -> Mapped<Outputs
 fn dynamic_soft_margin(given: &Given<'_>, mut params: Settings, pass: Pass) -> Mapped<Outputs> {
     let mut outputs = Outputs::default();
     let paired = given.find("ref_emb.0").is_some();
+    let bins = params.count("num_bins")?.unwrap_or(10);
     let settings = DynamicSoftMargin {
         low: Finite::new(params.number_or("min_val", -2.0)?)?,
-        bins: params.count("num_bins")?.unwrap_or(10),
+        bins,
         momentum: Fraction::new(params.number_or("momentum", 0.01)?)?,
         negatives: if paired {
             GapNegatives::Hardest
@@ -96,7 +97,7 @@ fn dynamic_soft_margin(given: &Given<'_>, mut params: Settings, pass: Pass) -> M
         let sides = Sides::read(given, pass)?;
         let total = step(loss.as_mut(), &sides.comparison(), pass)?;
         sides.put(total.as_ref(), None, &mut outputs)?;
-        put_histogram(loss.as_ref(), "hist_after", &mut outputs);
+        put_histogram(loss.as_ref(), "hist_after", bins, &mut outputs)?;
         return Ok(outputs);
     }
     for number in 0.. {
@@ -128,7 +129,7 @@ fn dynamic_soft_margin(given: &Given<'_>, mut params: Settings, pass: Pass) -> M
         let gradients = total.as_ref().map(|it| it.backward()).transpose()?;
         let name = role("grad_embeddings");
         outputs.put_tensor(&name, &gradient(&gradients, &vectors)?)?;
-        put_histogram(loss.as_ref(), &role("hist_after"), &mut outputs);
+        put_histogram(loss.as_ref(), &role("hist_after"), bins, &mut outputs)?;
     }
     Ok(outputs)
 }
@@ -150,10 +151,10 @@ fn step(
 }
 
 /// What is remembered; the peer's starts with zeros.
-fn put_histogram(loss: &dyn Loss, role: &str, outputs: &mut Outputs) {
-    if let Some(histogram) = loss.state().get("histogram")
-        && let Ok(numbers) = Array::of(histogram)
-    {
-        outputs.put(role, numbers);
+fn put_histogram(loss: &dyn Loss, role: &str, bins: usize, outputs: &mut Outputs) -> Mapped<()> {
+    match loss.state().get("histogram") {
+        Some(histogram) => outputs.put_tensor(role, histogram)?,
+        None => outputs.put(role, Array::real(&[bins], vec![0.0; bins])),
     }
+    Ok(())
 }
