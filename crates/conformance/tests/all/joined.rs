@@ -77,7 +77,14 @@ pub(crate) fn shown<T>(
     match config.reads() {
         Reads::Classes | Reads::ClassesOrPairs => look(&within),
         Reads::Views => {
-            let second = rows.vectors.affine(-0.7, 0.1).expect("numbers");
+            // Like the first, but for some noise: else all their columns correlate as well as they ever could.
+            let mut rng = Seed(29).rng(Purpose::Generation, 0);
+            let count = rows.vectors.elem_count();
+            let noise: Vec<f64> = (0..count).map(|_| 0.5 * rng.normal()).collect();
+            let second = Tensor::from_vec(noise, rows.vectors.shape(), &Device::Cpu)
+                .and_then(|noise| noise.to_dtype(rows.vectors.dtype()))
+                .and_then(|noise| rows.vectors.affine(0.7, 0.1)? + noise)
+                .expect("numbers");
             let mut second = with_vectors(rows, second);
             second.ids.iter_mut().for_each(|id| *id += 1_000);
             look(&Comparison::between(rows, &second))
