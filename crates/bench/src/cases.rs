@@ -231,7 +231,7 @@ fn loss(config: &str, rows: Option<&Path>) -> Result<Step, Error> {
             let config: SimilarityConfig = named(&format!("{name} = {{}}"))?;
             similarity = Some(config.build());
         }
-        Compares::Centers => {}
+        Compares::Centers | Compares::Own => {}
     }
     let loss: Box<dyn Loss> = config.loss.build(Join {
         distance,
