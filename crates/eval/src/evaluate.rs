@@ -7,12 +7,13 @@ use nearfar_core::{EmbeddingTable, Seed};
 use crate::clustering::{Agreement, KMeans, k_means};
 use crate::correlation::{kendall, mean_squared_error, pearson, spearman};
 use crate::error::{Error, Result};
+use crate::neighbors::Neighbors;
 use crate::retrieval::{
     PerQuery, knn_accuracy, map_at_r, mean_average_precision, mean_reciprocal_rank, precision_at,
     r_precision, recall_at,
 };
 use crate::score::{Family, Score};
-use crate::search::{Exclude, Measure, Neighbors, Search, search};
+use crate::search::{Exclude, Measure, Search, search};
 use crate::verification::{DetectionCost, PairDistances, Roc, pair_distances};
 
 /// What is evaluated.

@@ -4,6 +4,7 @@
 
 // In reading order: what is near, how good that is, what else embeddings say, what is shown.
 mod exact;
+mod neighbors;
 mod search;
 
 mod clustering;
@@ -30,6 +31,7 @@ pub use evaluate::{Evaluation, Settings, Subject, evaluate};
 pub use files::{FORMAT, Origin, read_embeddings, write_embeddings};
 pub use interval::Interval;
 pub use linear::{LinearMap, Projection, linear_baseline, plane};
+pub use neighbors::{Neighbors, Ranking};
 pub use report::{
     Chart, Curve, DistanceHistogram, Hit, Item, Picture, RecallCurve, Report, Retrieved, RocCurve,
     Scatter, ScoreRow, ScoreTable, draw,
@@ -39,7 +41,7 @@ pub use retrieval::{
     precision_at, r_precision, recall_at,
 };
 pub use score::{Family, Score};
-pub use search::{Exclude, Measure, Neighbors, Ranking, Search, search, search_within};
+pub use search::{Exclude, Measure, Search, search, search_within};
 pub use verification::{
     DetectionCost, EqualError, PairDistances, Roc, RocPoint, pair_distances, paired_distances,
 };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::interval::Interval;
 use crate::linear::plane;
-use crate::search::Neighbors;
+use crate::neighbors::Neighbors;
 use crate::verification::{PairDistances, Roc};
 
 /// A report. Every part may be empty, and then is not shown.

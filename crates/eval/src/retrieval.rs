@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::search::{Neighbors, Ranking};
+use crate::neighbors::{Neighbors, Ranking};
 
 /// A score of each query.
 #[derive(Clone, Debug, Default, PartialEq)]

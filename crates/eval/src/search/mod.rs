@@ -1,6 +1,5 @@
 //! Exact search, block by block.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 
@@ -10,6 +9,11 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::exact::{self, Rows};
+use crate::neighbors::Neighbors;
+
+mod row;
+
+use row::{Found, Ranked, Row};
 
 /// By what neighbors are near.
 #[derive(Clone, Copy, Debug)]
@@ -132,129 +136,6 @@ impl Default for Search<'_> {
     }
 }
 
-/// The nearest rows of a gallery, for each query.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Neighbors {
-    /// Neighbors wanted for each query, and the width of the lists below.
-    pub k: usize,
-    /// Neighbors found for each query: fewer than `k` where the gallery has no more, 0 for a query that is not finite.
-    pub found: Vec<u32>,
-    /// Rows of the gallery, `queries · k`, nearest first, equally near ones by their index; [`u32::MAX`] beyond `found`.
-    pub indices: Vec<u32>,
-    /// Their distances; NaN beyond `found`. They are computed in f64 from the f32 rows.
-    pub distances: Vec<f64>,
-    /// Classes of the queries and of the gallery, where both tables have them; else both are empty.
-    pub query_labels: Vec<u32>,
-    /// See `query_labels`.
-    pub gallery_labels: Vec<u32>,
-    /// For each query, how many rows of the gallery are of its class and shown to it; empty without labels.
-    pub relevant: Vec<u32>,
-    /// For each query, where those are among all ranks, if the search was asked for it.
-    pub rankings: Option<Vec<Ranking>>,
-    /// Queries with a value that is not finite. They find nothing, and count as wrong.
-    pub queries_not_finite: Vec<u32>,
-    /// Rows of the gallery with a value that is not finite. They are last in every list.
-    pub gallery_not_finite: Vec<u32>,
-}
-
-/// Where the rows of a query's class are among the ranks of its neighbors. Ranks begin at 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Ranking {
-    /// How many there are, `R`.
-    pub relevant: u32,
-    /// The rank of the first of them; none if it was not seen.
-    pub first: Option<u32>,
-    /// The smaller of `R` and the ranks that were looked at.
-    pub cutoff: u32,
-    /// How many are among the first `cutoff`.
-    pub hits: u32,
-    /// `1/R Σ P@i` over the ranks `i` where they are.
-    pub average_precision: f64,
-    /// The same over the first `cutoff` ranks only.
-    pub average_precision_at_r: f64,
-}
-
-impl Ranking {
-    /// From the ranks of what is relevant, ascending, of which there are `relevant`, when the first `depth` were looked at.
-    pub fn new(ranks: impl Iterator<Item = u32>, relevant: u32, depth: u32) -> Self {
-        let cutoff = relevant.min(depth);
-        let mut ranking = Self {
-            relevant,
-            cutoff,
-            ..Self::default()
-        };
-        for (seen, rank) in ranks.enumerate() {
-            let precision = (seen + 1) as f64 / f64::from(rank);
-            ranking.first = ranking.first.or(Some(rank));
-            ranking.average_precision += precision;
-            if rank <= cutoff {
-                ranking.hits += 1;
-                ranking.average_precision_at_r += precision;
-            }
-        }
-        ranking.average_precision /= f64::from(relevant.max(1));
-        ranking.average_precision_at_r /= f64::from(relevant.max(1));
-        ranking
-    }
-}
-
-impl Neighbors {
-    /// Number of queries.
-    pub fn queries(&self) -> usize {
-        self.found.len()
-    }
-
-    /// The rows found for a query, nearest first, and their distances.
-    pub fn of(&self, query: usize) -> (&[u32], &[f64]) {
-        let row = query * self.k..query * self.k + self.found[query] as usize;
-        (&self.indices[row.clone()], &self.distances[row])
-    }
-
-    /// Whether each row found for a query is of its class. Empty without labels.
-    pub fn right(&self, query: usize) -> Vec<bool> {
-        let Some(label) = self.query_labels.get(query) else {
-            return Vec::new();
-        };
-        let (indices, _) = self.of(query);
-        indices
-            .iter()
-            .map(|&index| self.gallery_labels[index as usize] == *label)
-            .collect()
-    }
-
-    /// As if the search had stopped after `k` neighbors, and all it knows of ranks came from them. This is what
-    /// `AccuracyCalculator(k = …)` of pytorch-metric-learning sees.
-    pub fn truncated(&self, k: usize) -> Self {
-        let k = k.min(self.k);
-        let mut kept = Self {
-            k,
-            indices: Vec::new(),
-            distances: Vec::new(),
-            found: self.found.iter().map(|&n| n.min(k as u32)).collect(),
-            rankings: None,
-            ..self.clone()
-        };
-        for query in 0..self.queries() {
-            let row = query * self.k..query * self.k + k;
-            kept.indices.extend_from_slice(&self.indices[row.clone()]);
-            kept.distances.extend_from_slice(&self.distances[row]);
-        }
-        if !self.relevant.is_empty() {
-            let ranking = |query: usize| {
-                let right = kept.right(query);
-                let ranks = (1..).zip(right).filter(|(_, right)| *right);
-                Ranking::new(
-                    ranks.map(|(rank, _)| rank),
-                    self.relevant[query],
-                    kept.found[query],
-                )
-            };
-            kept.rankings = Some((0..self.queries()).map(ranking).collect());
-        }
-        kept
-    }
-}
-
 /// For each query the nearest rows of a gallery, exactly.
 ///
 /// Ranks are ascending by distance, and equal distances by the index of the row. Distances are those of the f32 rows
@@ -355,184 +236,6 @@ struct Job<'a> {
     classes: BTreeMap<u32, Vec<u32>>,
     labelled: bool,
     k: usize,
-}
-
-/// What is known of a query while it meets the gallery.
-struct Row {
-    query: usize,
-    label: Option<u32>,
-    /// The nearest so far; the farthest of them on top.
-    nearest: BinaryHeap<Found>,
-    /// Rows of the query's class, nearest first, and their keys alone for the search among them.
-    relevant: Vec<Found>,
-    keys: Vec<f64>,
-    /// How many other rows come before the relevant one at each place, and after the one before.
-    between: Vec<u32>,
-    /// How many rows of the query's class are shown to it.
-    count: u32,
-}
-
-/// A row of the gallery and what it is sorted by. NaN is after everything, and equal keys are in the order of rows.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    key: f64,
-    index: u32,
-}
-
-impl Found {
-    fn new(key: f64, index: usize) -> Self {
-        // One zero and one NaN, so that the order of all floats is the order of numbers.
-        let key = if key.is_nan() { f64::NAN } else { key + 0.0 };
-        Self {
-            key,
-            index: index as u32,
-        }
-    }
-}
-
-impl Ord for Found {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key
-            .total_cmp(&other.key)
-            .then(self.index.cmp(&other.index))
-    }
-}
-
-impl PartialOrd for Found {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Found {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Found {}
-
-impl Row {
-    /// Shows it the rows of the gallery from `start` on, of which `values` tell about where they are.
-    fn meet_all(
-        &mut self,
-        job: &Job<'_>,
-        queries: &Rows<'_>,
-        gallery: &Rows<'_>,
-        start: usize,
-        values: &[f64],
-        bounds: &exact::Bounds,
-    ) {
-        // Most rows are too far to matter; a run of them is dismissed at once.
-        const RUN: usize = 16;
-        for (run, values) in values.chunks(RUN).enumerate() {
-            let start = start + run * RUN;
-            if !bounds.any_within(gallery, start, values, self.limit(job.k)) {
-                continue;
-            }
-            let query = self.query;
-            for (index, &value) in (start..).zip(values) {
-                let (about, error) = bounds.about(gallery, index, value);
-                self.meet(job, index, about, error, || {
-                    exact::key(queries, query, gallery, index)
-                });
-            }
-        }
-    }
-
-    /// A key above this is of no interest.
-    fn limit(&self, k: usize) -> f64 {
-        let nearest = match self.nearest.peek() {
-            _ if self.nearest.len() < k => f64::INFINITY,
-            Some(farthest) => farthest.key,
-            None => f64::NEG_INFINITY,
-        };
-        match self.keys.last() {
-            Some(last) if last.is_nan() || nearest.is_nan() => f64::NAN,
-            Some(last) => nearest.max(*last),
-            None => nearest,
-        }
-    }
-
-    /// Shows it a row of the gallery, whose key is within `error` of `about`, and exactly `exact()`.
-    #[inline]
-    #[allow(clippy::neg_cmp_op_on_partial_ord)] // `!(a > b)` holds for NaN, as it must here.
-    fn meet(
-        &mut self,
-        job: &Job<'_>,
-        index: usize,
-        about: f64,
-        error: f64,
-        exact: impl Fn() -> f64,
-    ) {
-        // Both tests are written so that NaN goes on to the exact key.
-        let lowest = about - error;
-        let near = self.nearest.len() < job.k
-            || self
-                .nearest
-                .peek()
-                .is_some_and(|farthest| !(lowest > farthest.key));
-        let counts = self.keys.last().is_some_and(|last| !(lowest > *last))
-            && self
-                .label
-                .is_some_and(|label| job.gallery.labels[index] != label);
-        if !(near || counts) || job.excludes(self.query, index) {
-            return;
-        }
-        let mut key = None;
-        let mut found = || *key.get_or_insert_with(|| Found::new(exact(), index));
-        if near && job.k > 0 {
-            let found = found();
-            if self.nearest.len() < job.k {
-                self.nearest.push(found);
-            } else if let Some(mut farthest) = self.nearest.peek_mut()
-                && found < *farthest
-            {
-                *farthest = found;
-            }
-        }
-        if counts {
-            let place = self.keys.partition_point(|key| *key < lowest);
-            let sure = match self.keys.get(place) {
-                Some(key) => *key > about + error,
-                None => lowest.is_finite(),
-            };
-            let place = if sure {
-                place
-            } else {
-                let found = found();
-                self.relevant.partition_point(|relevant| *relevant < found)
-            };
-            if let Some(count) = self.between.get_mut(place) {
-                *count += 1;
-            }
-        }
-    }
-
-    fn rank(mut self, rank_all: bool) -> Ranked {
-        let mut before = 0;
-        let ranking = rank_all.then(|| {
-            let ranks = (1..).zip(&self.between).map(|(place, between)| {
-                before += between;
-                place + before
-            });
-            Ranking::new(ranks, self.count, u32::MAX)
-        });
-        let mut nearest = std::mem::take(&mut self.nearest).into_vec();
-        nearest.sort_unstable();
-        Ranked {
-            nearest,
-            relevant: self.count,
-            ranking,
-        }
-    }
-}
-
-/// A query that has met the gallery.
-struct Ranked {
-    nearest: Vec<Found>,
-    relevant: u32,
-    ranking: Option<Ranking>,
 }
 
 impl Job<'_> {
@@ -736,6 +439,7 @@ fn not_finite(table: &EmbeddingTable) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::neighbors::Ranking;
     use nearfar_core::{Axioms, Purpose, Seed};
     use proptest::prelude::*;
 
