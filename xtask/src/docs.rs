@@ -1,7 +1,7 @@
 //! `cargo xtask docs`: the reference, collected from the code.
 //!
 //! `nearfar config reference --json` gives one object: for each kind of thing (`losses`, `miners`, …) a list of entries
-//! with `name`, `summary`, `doc` (as in the source) and `defaults_toml`. Each kind becomes `docs/reference/<kind>.md`.
+//! with `name`, `summary`, `doc` (as in the source), `defaults_toml` and, for losses, `reads`. Each kind becomes `docs/reference/<kind>.md`.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -13,19 +13,25 @@ use crate::{Error, program};
 const MARK: &str = "<!-- Written by `cargo xtask docs` from the comments in the code. Change them, not this file. -->";
 
 /// Kind → its entries.
-type Reference = BTreeMap<String, Vec<Entry>>;
+pub(crate) type Reference = BTreeMap<String, Vec<Entry>>;
 
 /// One loss, miner, …
 #[derive(Debug, PartialEq)]
-struct Entry {
-    name: String,
-    summary: String,
-    doc: String,
-    defaults_toml: String,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) summary: String,
+    pub(crate) doc: String,
+    pub(crate) defaults_toml: String,
+    /// What a batch must say, for a loss.
+    pub(crate) reads: Option<String>,
 }
 
-/// Writes the reference, or with `check` compares it with what is there.
-pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
+/// The reference as `nearfar` gives it.
+pub(crate) fn reference(root: &Path) -> Result<Reference, Error> {
+    read(&json(root)?)
+}
+
+fn json(root: &Path) -> Result<Vec<u8>, Error> {
     let arguments = [
         "run",
         "--quiet",
@@ -36,8 +42,12 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
         "reference",
         "--json",
     ];
-    let json = program::output(&program::cargo(), arguments, root)?;
-    let pages = pages(&json)?;
+    program::output(&program::cargo(), arguments, root)
+}
+
+/// Writes the reference, or with `check` compares it with what is there.
+pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
+    let pages = pages(&json(root)?)?;
     let folder = root.join("docs/reference");
     let (written, stale) = compare(&folder, &pages)?;
     let named = |names: &[String]| {
@@ -165,6 +175,7 @@ fn read(json: &[u8]) -> Result<Reference, Error> {
                 summary,
                 doc: text("doc")?,
                 defaults_toml: text("defaults_toml")?,
+                reads: text("reads").ok(),
             })
         };
         let entries = entries
@@ -198,6 +209,9 @@ fn page(kind: &str, entries: &[Entry]) -> String {
             &entry.doc
         };
         page.push_str(&format!("\n## {}\n\n{}\n", entry.name, for_people(doc)));
+        if let Some(reads) = &entry.reads {
+            page.push_str(&format!("\nReads: {reads}.\n"));
+        }
         let defaults = entry.defaults_toml.trim();
         if !defaults.is_empty() {
             page.push_str(&format!("\nDefaults:\n\n```toml\n{defaults}\n```\n"));

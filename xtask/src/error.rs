@@ -33,6 +33,18 @@ pub(crate) enum Error {
     /// Files of the reference are not up to date.
     #[error("not up to date: {}; run `cargo xtask docs`", .files.join(", "))]
     OutOfDate { files: Vec<String> },
+    /// Runs that failed; each has said why.
+    #[error("no scores for {}; what `nearfar` said stands above", .names.join(", "))]
+    Runs { names: Vec<String> },
+    /// A name that cannot be compared.
+    #[error("`{name}` is not a loss that learns from classes; those are {known}")]
+    NoSuchLoss { name: String, known: String },
+    /// A file is not what was expected.
+    #[error("{path} is not what was expected")]
+    Reading {
+        path: String,
+        source: serde_json::Error,
+    },
     /// A file cannot be read or written.
     #[error("cannot {action} {path}")]
     Io {
@@ -57,7 +69,12 @@ impl Error {
                 .and_then(|it| u8::try_from(it).ok())
                 .filter(|it| *it != 0)
                 .unwrap_or(1),
-            Self::Reference { .. } | Self::Key { .. } | Self::OutOfDate { .. } => 1,
+            Self::NoSuchLoss { .. } => 2,
+            Self::Reading { .. } => 3,
+            Self::Reference { .. }
+            | Self::Key { .. }
+            | Self::OutOfDate { .. }
+            | Self::Runs { .. } => 1,
             Self::Start { .. } | Self::Io { .. } => 5,
         }
     }

@@ -1,4 +1,4 @@
-//! The tasks of the repository: `cargo xtask fetch-data | docs | ci | bench`.
+//! The tasks of the repository: `cargo xtask fetch-data | docs | compare-losses | ci | bench`.
 //!
 //! Exit codes: 0 ok, 1 failure, 2 usage, 3 bad data, 5 input or output; those of the programs it starts are passed on.
 
@@ -11,6 +11,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod compare_losses;
 mod docs;
 mod error;
 mod fetch_data;
@@ -36,6 +37,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Compare losses on Omniglot, all else being equal
+    CompareLosses(compare_losses::CompareLosses),
     /// Run what CI runs
     Ci {
         /// Run what takes long, too
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let root = root();
     let result = match Arguments::parse().task {
         Task::FetchData(task) => task.run(&root),
+        Task::CompareLosses(task) => task.run(&root),
         Task::Docs { check } => docs::run(&root, check),
         Task::Ci { full } => program::run(
             "bash",

@@ -108,10 +108,23 @@ macro_rules! entries {
     };
 }
 
+/// The losses, with what each reads.
+fn losses() -> Result<Vec<Value>, Error> {
+    let entry = |loss: &nearfar_losses::LossConfig| {
+        let mut entry = entry(loss.name(), &loss.doc(), loss)?;
+        entry["reads"] = json!(loss.reads().name());
+        Ok(entry)
+    };
+    nearfar_losses::LossConfig::all()
+        .iter()
+        .map(entry)
+        .collect()
+}
+
 /// Every name that a run file knows, by table.
 fn reference() -> Result<Value, Error> {
     Ok(json!({
-        "losses": entries!(nearfar_losses::LossConfig::all()),
+        "losses": losses()?,
         "distances": entries!(nearfar_metrics::DistanceConfig::all()),
         "similarities": entries!(nearfar_metrics::SimilarityConfig::all()),
         "miners": entries!(nearfar_miners::MinerConfig::all()),
