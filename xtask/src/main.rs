@@ -15,6 +15,7 @@ mod compare_losses;
 mod docs;
 mod error;
 mod fetch_data;
+mod pictures;
 mod program;
 
 use error::{Error, chain};
@@ -31,7 +32,7 @@ struct Arguments {
 enum Task {
     /// Get data sets, or list them
     FetchData(fetch_data::FetchData),
-    /// Collect the reference in docs/reference from the code
+    /// Collect the reference in docs/reference from the code, and draw the pictures of docs/guide
     Docs {
         /// Write nothing, and fail if a file is not up to date
         #[arg(long)]
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::FetchData(task) => task.run(&root),
         Task::CompareLosses(task) => task.run(&root),
-        Task::Docs { check } => docs::run(&root, check),
+        Task::Docs { check } => docs::run(&root, check).and_then(|()| pictures::run(&root, check)),
         Task::Ci { full } => program::run(
             "bash",
             [".ci/run"].into_iter().chain(full.then_some("--full")),

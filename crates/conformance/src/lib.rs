@@ -11,3 +11,8 @@
 
 pub mod golden;
 pub mod mapper;
+
+/// The Rust of the guide, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/losses.md")]
+pub struct Guide;

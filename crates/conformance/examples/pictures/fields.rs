@@ -113,8 +113,8 @@ const CENTERS: [Panel; 8] = [
         "temperature 0.05",
         "normalized_softmax = {}",
     ),
-    panel("cosface", "margin 0.35, scale 64", "cosface = {}"),
-    panel("arcface", "margin 0.5, scale 64", "arcface = {}"),
+    panel("cosface", "0.35, scale 64", "cosface = {}"),
+    panel("arcface", "0.5 rad, scale 64", "arcface = {}"),
     panel("sphereface", "margin 4, scale 1", "sphereface = {}"),
     panel("proxy_nca", "scale 1", "proxy_nca = {}"),
     panel("proxy_anchor", "margin 0.1, alpha 32", "proxy_anchor = {}"),
@@ -234,7 +234,7 @@ fn panels(title: &str, others: (&str, &str), panels: &[Panel]) -> Result<String>
     const ACROSS: f64 = 208.0;
     const DOWN: f64 = 236.0;
     let rows = panels.len().div_ceil(COLUMNS);
-    let mut svg = Svg::new(title, 66.0 + rows as f64 * DOWN + 12.0);
+    let mut svg = Svg::new(title, 52.0 + rows as f64 * DOWN);
     key(&mut svg, 30.0);
     for (index, panel) in panels.iter().enumerate() {
         let (column, row) = (index % COLUMNS, index / COLUMNS);

@@ -4,6 +4,7 @@ use nearfar_catalogue::Digits;
 use nearfar_core::EmbeddingTable;
 use nearfar_eval::LinearMap;
 
+use crate::contour::{Grid, regions};
 use crate::svg::Svg;
 
 /// Digits with an embedding: principal components of their pixels, which no training went into.
@@ -45,32 +46,45 @@ impl Handwriting {
     }
 }
 
-/// Puts the drawings of some digits into a picture, to be used by `#d…`, 8 by 8 each.
+/// Puts the drawings of some digits into a picture, to be used by `#d…`: outlines of what is half ink and of what is nearly all.
 pub(crate) fn define(svg: &mut Svg, digits: &Digits, which: impl Iterator<Item = usize>) {
     let mut which: Vec<usize> = which.collect();
     which.sort_unstable();
     which.dedup();
+    let middles: Vec<f64> = (0..Digits::SIDE).map(|at| at as f64 * 10.0 + 5.0).collect();
     svg.raw("<defs>");
     for index in which {
         let image = digits.image(index);
-        let mut drawing = format!(r#"<symbol id="d{index}" viewBox="0 0 8 8">"#);
-        for least in [4, 8, 12] {
-            let mut path = String::new();
-            for (y, row) in image.chunks(Digits::SIDE).enumerate() {
-                let mut x = 0;
-                while x < row.len() {
-                    let run = row[x..].iter().take_while(|it| **it >= least).count();
-                    if run > 0 {
-                        path += &format!("M{x} {y}h{run}v1h-{run}z");
-                    }
-                    x += run.max(1);
-                }
-            }
-            if !path.is_empty() {
-                drawing += &format!(r#"<path class="ink" fill-opacity=".4" d="{path}"/>"#);
-            }
+        let values: Vec<f64> = image.iter().map(|&it| f64::from(it)).collect();
+        let grid = Grid {
+            xs: &middles,
+            ys: &middles,
+            values: &values,
+        };
+        let mut drawing = format!(r#"<symbol id="d{index}" viewBox="0 0 80 80">"#);
+        for (level, opacity) in [(4.0, 0.45), (8.0, 0.85)] {
+            let outlines = regions(&grid, level);
+            let path: String = outlines.iter().map(|it| rounded(it)).collect();
+            drawing += &format!(r#"<path class="ink" fill-opacity="{opacity}" d="{path}"/>"#);
         }
         svg.raw(&(drawing + "</symbol>"));
     }
     svg.raw("</defs>");
+}
+
+/// A closed line whose corners are rounded: a curve from the middle of each side to the middle of the next, in whole units.
+fn rounded(points: &[(f64, f64)]) -> String {
+    let whole = |x: f64, y: f64| (x.round() as i64, y.round() as i64);
+    let middle = |at: usize| {
+        let ((x, y), (x2, y2)) = (points[at], points[(at + 1) % points.len()]);
+        whole(f64::midpoint(x, x2), f64::midpoint(y, y2))
+    };
+    let (mut x, mut y) = middle(points.len() - 1);
+    let mut path = format!("M{x} {y}");
+    for (at, &(corner_x, corner_y)) in points.iter().enumerate() {
+        let ((cx, cy), (x2, y2)) = (whole(corner_x, corner_y), middle(at));
+        path += &format!("q{} {} {} {}", cx - x, cy - y, x2 - x, y2 - y);
+        (x, y) = (x2, y2);
+    }
+    path + "z"
 }

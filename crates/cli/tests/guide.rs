@@ -1,0 +1,174 @@
+//! Every run file of the guide, and every part of one: read, put together, and trained for two steps.
+//!
+//! A block need not be whole: what it leaves out is filled in here, as a reader would from a file of their own. Data that the
+//! guide names but a test does not have give way to small ones of the same kind.
+
+mod support;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use support::{nearfar, run};
+
+/// What a block is filled up with, where it says nothing.
+const REST: &str = "
+seed = 7
+data.glyphs = {}
+sampler.classes_by_samples = { classes = 8, samples = 4 }
+model.conv4 = { width = 16, channels = 8, blocks = 2 }
+loss.triplet_margin = {}
+optimizer.adam = { learning_rate = 1e-3 }
+train = { steps = 2 }
+";
+
+/// Every `toml` block, with the line it begins at.
+fn blocks(page: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (number, line) in (1..).zip(page.lines()) {
+        match &mut open {
+            None if line == "```toml" => open = Some((number, String::new())),
+            None => {}
+            Some(_) if line == "```" => blocks.extend(open.take()),
+            Some((_, text)) => writeln!(text, "{line}").expect("a string"),
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    blocks
+}
+
+/// The block with what it leaves out.
+fn whole(block: &str) -> toml::Table {
+    let mut table: toml::Table = toml::from_str(block).unwrap_or_else(|error| panic!("{error}"));
+    let rest: toml::Table = toml::from_str(REST).expect("TOML");
+    for (key, value) in rest {
+        let said = table.contains_key(&key)
+            || (key == "loss" && table.contains_key("losses"))
+            || (key == "model" && table.contains_key("towers"));
+        if !said {
+            table.insert(key, value);
+        }
+    }
+    table
+}
+
+/// The same with data that are here, and short.
+fn small(mut table: toml::Table, folder: &Path) -> toml::Table {
+    let value = |text: &str| -> toml::Value {
+        toml::from_str::<toml::Table>(text).expect("TOML")["it"].clone()
+    };
+    let data = table["data"].as_table_mut().expect("data");
+    let (name, settings) = data.iter_mut().next().expect("one name");
+    let file = match name.as_str() {
+        "pairs" => Some(("pairs.csv", pairs())),
+        "texts" => Some(("texts.csv", texts())),
+        "table" => Some(("table.csv", rows())),
+        "glyphs" | "omniglot" | "folder" => None,
+        other => panic!("no stand-in for `data.{other}` yet"),
+    };
+    match file {
+        Some((file, text)) => {
+            std::fs::write(folder.join(file), text).expect("written");
+            settings["path"] = file.into();
+        }
+        None => {
+            let glyphs =
+                value("it.glyphs = { classes = 40, test_classes = 4, samples = 8, size = 16 }");
+            table.insert("data".into(), glyphs);
+        }
+    }
+    let samplers = table["sampler"].as_table_mut().expect("sampler");
+    for (_, sampler) in samplers.iter_mut() {
+        for (key, most) in [("classes", 16), ("samples", 4)] {
+            if let Some(number) = sampler.get_mut(key) {
+                *number = number.as_integer().expect("a number").min(most).into();
+            }
+        }
+    }
+    if let Some(cosine) = table
+        .get_mut("schedule")
+        .and_then(|it| it.get_mut("cosine"))
+    {
+        cosine["warmup"] = 1.into();
+    }
+    let train = table["train"].as_table_mut().expect("train");
+    train.remove("epochs");
+    train.insert("steps".into(), 2.into());
+    for key in ["evaluation", "checkpoints"] {
+        table.remove(key);
+    }
+    table
+}
+
+fn sentence(row: usize, shift: usize) -> String {
+    const WORDS: [&str; 10] = [
+        "a", "man", "woman", "dog", "is", "playing", "running", "not", "the", "guitar",
+    ];
+    let words = 3 + row % 4;
+    (0..words)
+        .map(|at| WORDS[(row * 7 + at * 3 + shift) % WORDS.len()])
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn pairs() -> String {
+    let mut text = "left,right,score,label\n".to_string();
+    for row in 0..200 {
+        let (left, right) = (sentence(row, 0), sentence(row, 1 + row % 3));
+        let (score, label) = (1.0 + (row % 9) as f64 / 2.0, row % 2);
+        writeln!(text, "{left},{right},{score},{label}").expect("a string");
+    }
+    text
+}
+
+fn texts() -> String {
+    let mut text = "text,label\n".to_string();
+    for row in 0..200 {
+        writeln!(text, "{},c{}", sentence(row, row % 5), row % 20).expect("a string");
+    }
+    text
+}
+
+fn rows() -> String {
+    let mut text = "a,b,c,label\n".to_string();
+    for row in 0..200 {
+        let (a, b, c) = (row * (row % 20), (row * 7) % 11, (row + row % 20) % 13);
+        writeln!(text, "{a},{b},{c},c{}", row % 20).expect("a string");
+    }
+    text
+}
+
+#[test]
+fn every_run_file_of_the_guide_can_be_trained() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
+    let Ok(pages) = std::fs::read_dir(&guide) else {
+        eprintln!("skipped: the guide (the package alone has none)");
+        return;
+    };
+    let mut pages: Vec<_> = pages.map(|page| page.expect("an entry").path()).collect();
+    pages.sort();
+    let mut tried = 0;
+    for page in pages {
+        let name = page.file_name().expect("a name").to_string_lossy();
+        let text = std::fs::read_to_string(&page).expect("a page");
+        for (line, block) in blocks(&text) {
+            println!("{name}, line {line}"); // Shown where the test fails.
+            let folder = tempfile::tempdir().expect("a folder");
+            let write = |file: &str, table: &toml::Table| {
+                let text = toml::to_string(table).expect("TOML");
+                std::fs::write(folder.path().join(file), text).expect("written");
+            };
+            let whole = whole(&block);
+            write("whole.toml", &whole);
+            run(
+                nearfar(folder.path()).args(["config", "check", "whole.toml"]),
+                0,
+            );
+            write("small.toml", &small(whole, folder.path()));
+            let mut train = nearfar(folder.path());
+            run(train.args(["train", "small.toml", "--quiet"]), 0);
+            tried += 1;
+        }
+    }
+    assert!(tried > 10, "the guide has {tried} run files");
+}
