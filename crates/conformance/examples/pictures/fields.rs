@@ -446,7 +446,7 @@ const SEVERAL: [Panel; 12] = [
 pub(crate) fn several() -> Result<String> {
     // No two of them differ by a margin or lie at one: rounding would decide.
     const POSITIVE: [f64; 4] = [0.3, 0.52, 0.82, 1.11];
-    const NEGATIVE: [f64; 8] = [0.41, 0.63, 0.7, 0.92, 0.99, 1.22, 1.29, 1.5];
+    const NEGATIVE: [f64; 8] = [0.41, 0.62, 0.73, 0.92, 1.03, 1.23, 1.34, 1.52];
     const COLUMNS: usize = 4;
     const ACROSS: f64 = 208.0;
     const DOWN: f64 = 186.0;
@@ -454,7 +454,7 @@ pub(crate) fn several() -> Result<String> {
     let rows = SEVERAL.len().div_ceil(COLUMNS);
     let mut svg = Svg::new(
         "Which of an anchor's positives and negatives each loss moves, and how much",
-        64.0 + rows as f64 * DOWN + 14.0,
+        64.0 + rows as f64 * DOWN,
     );
     svg.rect("near", (24.0, 20.0), (12.0, 12.0));
     svg.text(42.0, 30.0, "soft", "pull at a positive");
@@ -495,7 +495,7 @@ pub(crate) fn several() -> Result<String> {
             let (from, to) = (middle - up * 2.0, middle - up * (2.0 + height));
             let (from, to) = (from.min(to), from.max(to));
             if to - from > 0.05 {
-                svg.rect(class, (x(*distance) - 4.0, from), (8.0, to - from));
+                svg.rect(class, (x(*distance) - 3.5, from), (7.0, to - from));
             }
             svg.circle(class, (x(*distance), middle), 2.0);
         }
