@@ -152,7 +152,7 @@ fn every_run_file_of_the_guide_can_be_trained() {
         let name = page.file_name().expect("a name").to_string_lossy();
         let text = std::fs::read_to_string(&page).expect("a page");
         for (line, block) in blocks(&text) {
-            println!("{name}, line {line}"); // Shown where the test fails.
+            eprintln!("{name}, line {line}"); // Shown where the test fails.
             let folder = tempfile::tempdir().expect("a folder");
             let write = |file: &str, table: &toml::Table| {
                 let text = toml::to_string(table).expect("TOML");
