@@ -122,7 +122,7 @@ impl Context<'_> {
         let annotation = self.data.annotation();
         let reads = match entry.self_supervised {
             Some(_) => Reads::Views,
-            None => entry.loss.reads(),
+            None => entry.loss.config.reads(),
         };
         let fits = match reads {
             Reads::ClassesOrPairs => annotation != Annotation::ScoredPairs,
@@ -135,14 +135,14 @@ impl Context<'_> {
         if !fits {
             return Err(Error::Usage(format!(
                 "`{}` learns from {}, but `data.{}` has {}",
-                entry.loss.name(),
+                entry.loss.config.name(),
                 reads.name(),
                 self.data.name,
                 annotation.name()
             )));
         }
         // What compares rows of a batch can compare them with others.
-        let compares_rows = entry.loss.reads() == Reads::ClassesOrPairs;
+        let compares_rows = entry.loss.config.reads() == Reads::ClassesOrPairs;
         let wrapper = match (entry.memory.is_some(), entry.self_supervised.is_some()) {
             (true, _) => Some("memory"),
             (_, true) => Some("self_supervised"),
@@ -151,12 +151,12 @@ impl Context<'_> {
         if let Some(wrapper) = wrapper.filter(|_| !compares_rows) {
             return Err(Error::Usage(format!(
                 "`{wrapper}` stands beside `{}`, which does not compare rows with rows; leave it out",
-                entry.loss.name()
+                entry.loss.config.name()
             )));
         }
-        entry.loss.check()?;
+        entry.loss.config.check()?;
         let (distance, similarity) = comparison(entry)?;
-        let mut loss = entry.loss.build(Join {
+        let mut loss = entry.loss.config.build(Join {
             distance,
             similarity,
             scorer: None,
@@ -218,10 +218,10 @@ fn comparison(entry: &LossEntry) -> Result<Comparing, Error> {
     let unknown = |name: &str| {
         Error::Usage(format!(
             "`{}` compares by `{name}`, which is no distance or similarity of ours",
-            entry.loss.name()
+            entry.loss.config.name()
         ))
     };
-    match entry.loss.defaults().compares {
+    match entry.loss.config.defaults().compares {
         Compares::Distance(name) => Ok((
             Some(
                 DistanceConfig::of_name(name)
@@ -344,7 +344,7 @@ pub(crate) fn pair_scores(run: &RunFile, left: &Tensor, right: &Tensor) -> Resul
     let entries = run.entries();
     match entries
         .first()
-        .map(|entry| entry.loss.estimate(&score))
+        .map(|entry| entry.loss.config.estimate(&score))
         .transpose()?
         .flatten()
     {

@@ -44,7 +44,7 @@ pub(crate) fn report(
     let losses: Vec<&str> = run
         .entries()
         .iter()
-        .map(|entry| entry.loss.name())
+        .map(|entry| entry.loss.config.name())
         .collect();
     let mut page = Report {
         title: name,

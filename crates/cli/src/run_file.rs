@@ -4,7 +4,9 @@ use std::path::Path;
 
 use nearfar_core::{Fraction, NonNegative, Positive, Reducer, Seed, Span};
 use nearfar_datasets::{DataConfig, SamplerConfig, TransformConfig};
-use nearfar_losses::{CenterStart, LossConfig, Memory, Penalty, SelfSupervision};
+use nearfar_losses::{
+    CenterStart, Compared, Compares, Memory, NamedLoss, Penalty, SelfSupervision,
+};
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_miners::MinerConfig;
 use nearfar_models::ModelConfig;
@@ -35,7 +37,7 @@ pub(crate) struct RunFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) towers: Vec<TowerEntry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) loss: Option<LossConfig>,
+    pub(crate) loss: Option<NamedLoss>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) distance: Option<DistanceConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,7 +89,7 @@ pub(crate) struct TowerEntry {
 pub(crate) struct LossEntry {
     #[serde(default = "one")]
     pub(crate) weight: NonNegative,
-    pub(crate) loss: LossConfig,
+    pub(crate) loss: NamedLoss,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) distance: Option<DistanceConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -200,8 +202,9 @@ impl RunFile {
         for change in changes {
             text = changed(name, &text, change)?;
         }
-        let run: Self = read(name, &text)?;
+        let mut run: Self = read(name, &text)?;
         run.check(name)?;
+        run.follow_presets();
         Ok((run, text))
     }
 
@@ -224,6 +227,26 @@ impl RunFile {
                 embedding_regularizer: self.embedding_regularizer.clone(),
                 weight_regularizer: self.weight_regularizer.clone(),
             }],
+        }
+    }
+
+    /// Fills in what presets of losses say of what these are joined to, so that the run file says all that it means.
+    fn follow_presets(&mut self) {
+        if let Some(loss) = &self.loss {
+            follow_preset(
+                loss,
+                &mut self.distance,
+                &mut self.similarity,
+                &mut self.reducer,
+            );
+        }
+        for it in &mut self.losses {
+            follow_preset(
+                &it.loss,
+                &mut it.distance,
+                &mut it.similarity,
+                &mut it.reducer,
+            );
         }
     }
 
@@ -328,17 +351,54 @@ impl RunFile {
             if entry.memory.is_some() && entry.self_supervised.is_some() {
                 return wrong(format!(
                     "`{}` has a memory and self-supervision, whose rows have no class from batch to batch; use one of them",
-                    entry.loss.name()
+                    entry.loss.config.name()
                 ));
             }
             if entry.distance.is_some() && entry.similarity.is_some() {
                 return wrong(format!(
                     "`{}` has a distance and a similarity; use one of them",
-                    entry.loss.name()
+                    entry.loss.config.name()
                 ));
             }
         }
         Ok(())
+    }
+}
+
+/// What a loss's preset says of what it is joined to, where the run file does not say it.
+fn follow_preset(
+    loss: &NamedLoss,
+    distance: &mut Option<DistanceConfig>,
+    similarity: &mut Option<SimilarityConfig>,
+    reducer: &mut Option<Reducer>,
+) {
+    let convention = loss.convention();
+    if reducer.is_none() {
+        *reducer = convention.reducer;
+    }
+    let (Some(Compared { by, unit_rows }), None, None) =
+        (convention.compared, &distance, &similarity)
+    else {
+        return;
+    };
+    match by {
+        Compares::Distance(name) => {
+            let named = DistanceConfig::of_name(name);
+            *distance = if unit_rows {
+                named.and_then(DistanceConfig::on_unit_rows)
+            } else {
+                named
+            };
+        }
+        Compares::Similarity(name) => {
+            let named = SimilarityConfig::of_name(name);
+            *similarity = if unit_rows {
+                named.and_then(SimilarityConfig::on_unit_rows)
+            } else {
+                named
+            };
+        }
+        Compares::Centers | Compares::Own => {}
     }
 }
 
@@ -472,7 +532,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     #[allow(dead_code)]
     struct Small {
-        loss: LossConfig,
+        loss: nearfar_losses::NamedLoss,
         #[serde(default)]
         steps: u64,
     }

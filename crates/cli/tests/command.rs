@@ -97,6 +97,69 @@ fn a_mistake_in_a_run_file_is_shown_at_its_place() {
 }
 
 #[test]
+fn a_preset_fills_in_what_is_not_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("run.toml");
+    let show = |loss: &str, code: i32| {
+        std::fs::write(
+            &file,
+            SMALL.replace("loss.triplet_margin = { margin = 0.2 }", loss),
+        )
+        .expect("written");
+        let (shown, error) = run(
+            nearfar(folder.path()).args(["config", "show", "run.toml"]),
+            code,
+        );
+        shown + &error
+    };
+    let shown = show("loss.triplet_margin = { preset = \"peer\" }", 0);
+    assert!(
+        shown.contains("[loss.triplet_margin]\nmargin = 0.05"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("[distance.euclidean]\nnormalize = true"),
+        "{shown}"
+    );
+    assert!(!shown.contains("preset"), "all of it is shown: {shown}");
+    // What is written wins.
+    let shown = show(
+        "loss.triplet_margin = { margin = 0.3, preset = \"paper\" }\ndistance.manhattan = {}",
+        0,
+    );
+    assert!(
+        shown.contains("margin = 0.3") && shown.contains("power = 2"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("[distance.manhattan]") && !shown.contains("euclidean"),
+        "{shown}"
+    );
+    // A loss whose preset is a reducer, and one whose presets are the defaults.
+    let shown = show("loss.center = { preset = \"paper\" }", 0);
+    assert!(shown.contains("[reducer.sum]"), "{shown}");
+    let shown = show("loss.binomial_deviance = { preset = \"paper\" }", 0);
+    assert!(
+        !shown.contains("reducer") && !shown.contains("distance"),
+        "{shown}"
+    );
+    let error = show("loss.triplet_margin = { preset = \"papr\" }", 2);
+    assert!(
+        error.contains("line 6, column 34: unknown variant `papr`, expected `paper` or `peer`; did you mean `paper`?"),
+        "{error}"
+    );
+    assert!(error.contains("^^^^^^"), "{error}");
+    let error = show(
+        "loss.triplet_margin = { preset = \"peer\", margn = 0.3 }",
+        2,
+    );
+    assert!(
+        error.contains("`preset`; did you mean `margin`?"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_template_is_written_once_and_checks_out() {
     let folder = tempfile::tempdir().expect("a folder");
     run(nearfar(folder.path()).args(["config", "init", "images"]), 0);

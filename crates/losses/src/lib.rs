@@ -4,6 +4,7 @@
 // What a loss of the field is, as a formula, and by name.
 mod compat;
 mod family;
+mod preset;
 mod registry;
 
 // What joins a formula to distances, miners, class centers and a reducer.
@@ -44,6 +45,7 @@ pub use over::pairs::OverPairs;
 pub use over::scores::{OverScores, Scoring};
 pub use over::triplets::OverTriplets;
 pub use pairs::*;
+pub use preset::{Compared, Convention, NamedLoss, Preset};
 pub use registry::{Compares, Defaults, Family, Join, LossConfig, Reads};
 pub use scores::*;
 pub use triplets::*;

@@ -5,7 +5,7 @@ use nearfar_core::{
     Distance, Error, Fraction, Loss, Miner, NegativeDistance, NegativeSimilarity, PairScorer,
     Reducer, Seed, Similarity,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::over::centers::CenterStart;
 use crate::over::mining::Mining;
@@ -294,6 +294,9 @@ macro_rules! losses {
         }
 
         impl LossConfig {
+            /// The names of all.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
             /// Every loss with its defaults.
             pub fn all() -> Vec<Self> {
                 vec![$(Self::$loss($loss::default())),*]
@@ -364,6 +367,13 @@ macro_rules! losses {
                 }
                 match self {
                     $(Self::$loss(loss) => crate::over::$family::join($name, loss.clone(), join),)*
+                }
+            }
+
+            /// The loss of the same name with settings that are read.
+            pub(crate) fn read<'de, D: Deserializer<'de>>(&self, settings: D) -> std::result::Result<Self, D::Error> {
+                match self {
+                    $(Self::$loss(_) => $loss::deserialize(settings).map(Self::$loss),)*
                 }
             }
 

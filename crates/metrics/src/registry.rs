@@ -141,6 +141,29 @@ impl DistanceConfig {
     }
 }
 
+impl DistanceConfig {
+    /// The same of rows that are divided by their length first; none where there is no such setting.
+    pub fn on_unit_rows(self) -> Option<Self> {
+        let rows = Rows { normalize: true };
+        Some(match self {
+            Self::Euclidean(_) => Self::Euclidean(rows),
+            Self::SquaredEuclidean(_) => Self::SquaredEuclidean(rows),
+            Self::Snr(_) => Self::Snr(rows),
+            Self::Manhattan(_) => Self::Manhattan(rows),
+            Self::Chebyshev(_) => Self::Chebyshev(rows),
+            Self::Minkowski(mut it) => {
+                it.normalize = true;
+                Self::Minkowski(it)
+            }
+            Self::Mahalanobis(mut it) => {
+                it.normalize = true;
+                Self::Mahalanobis(it)
+            }
+            _ => return None,
+        })
+    }
+}
+
 fn of(it: impl Distance + 'static, normalize: bool) -> Box<dyn Distance> {
     by(Length::Euclidean, it, normalize)
 }
@@ -218,6 +241,18 @@ impl SimilarityConfig {
     /// The similarity of this name with its defaults; none for an unknown name, or one that has no defaults.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::all().into_iter().find(|config| config.name() == name)
+    }
+
+    /// The same of rows that are divided by their length first, as those of a cosine always are.
+    pub fn on_unit_rows(self) -> Option<Self> {
+        Some(match self {
+            Self::Cosine(power) => Self::Cosine(power),
+            Self::Dot(_) => Self::Dot(Rows { normalize: true }),
+            Self::Bilinear(mut it) => {
+                it.normalize = true;
+                Self::Bilinear(it)
+            }
+        })
     }
 
     /// Its name in a run file.

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &args::Config, out: &Out) -> Result<(), Error> {
             let losses: Vec<&str> = checked
                 .entries()
                 .iter()
-                .map(|entry| entry.loss.name())
+                .map(|entry| entry.loss.config.name())
                 .collect();
             out.result(
                 &format!(
@@ -135,6 +135,23 @@ fn reference() -> Result<Value, Error> {
         "optimizers": entries!(nearfar_trainer::OptimizerConfig::all()),
         "schedules": entries!(nearfar_trainer::ScheduleConfig::all()),
     }))
+}
+
+/// The losses, each with what its presets change.
+fn losses() -> Result<Vec<Value>, Error> {
+    let all = nearfar_losses::LossConfig::all();
+    let entries = all.iter().map(|loss| {
+        let presets = match loss.presets() {
+            same if same.is_empty() => {
+                "The presets `paper` and `peer` are the defaults.".to_owned()
+            }
+            lines => {
+                format!("Presets, where they differ from the defaults:\n\n```toml\n{lines}\n```")
+            }
+        };
+        entry(loss.name(), &format!("{}\n\n{presets}", loss.doc()), loss)
+    });
+    entries.collect()
 }
 
 fn text(reference: &Value) -> String {

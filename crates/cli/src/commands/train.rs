@@ -385,7 +385,7 @@ fn describe(run: &RunFile, data: &Data, parameters: usize, width: usize, steps: 
     let losses: Vec<&str> = run
         .entries()
         .iter()
-        .map(|entry| entry.loss.name())
+        .map(|entry| entry.loss.config.name())
         .collect();
     let model = match &run.model {
         Some(model) => model.name().to_string(),

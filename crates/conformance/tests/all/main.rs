@@ -3,5 +3,6 @@
 mod agreement;
 mod golden;
 mod joined;
+mod presets;
 mod resume;
 mod table;
