@@ -1,12 +1,15 @@
 //! Names to objects: the one place that knows all of them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use nearfar_core::{Distance, Encoder, Fraction, Loss, Seed, Similarity, Span};
 use nearfar_datasets::{Annotation, Data, Dataset, Loader, Preparation, Shape, Transform};
-use nearfar_losses::{Compares, CrossBatchMemory, Join, Reads, Regularized, SelfSupervised, Sum};
+use nearfar_losses::{
+    Compares, CrossBatchMemory, Join, Matryoshka, Reads, Regularized, SelfSupervised, Sum,
+};
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_models::{InputShape, Params};
 use nearfar_trainer::{Checkpoint, Options, Trainer};
@@ -155,6 +158,31 @@ impl Context<'_> {
             )));
         }
         entry.loss.config.check()?;
+        let mut loss = match &entry.matryoshka {
+            None => self.wrapped(entry, self.width, place)?,
+            Some(nesting) => {
+                let nested = Matryoshka::new(nesting, self.width, |width, nested| {
+                    self.wrapped(entry, width, format!("{place}{nested}"))
+                });
+                Box::new(nested?)
+            }
+        };
+        let (embeddings, weights) = (&entry.embedding_regularizer, &entry.weight_regularizer);
+        if embeddings.is_some() || weights.is_some() {
+            let regularized = Regularized::new(loss, embeddings.clone(), weights.clone())?;
+            loss = Box::new(regularized);
+        }
+        Ok(loss)
+    }
+
+    /// The loss for embeddings of a width, in its memory or as a loss of views.
+    fn wrapped(
+        &self,
+        entry: &LossEntry,
+        width: usize,
+        place: String,
+    ) -> Result<Box<dyn Loss>, Error> {
+        let annotation = self.data.annotation();
         let (distance, similarity) = comparison(entry)?;
         let mut loss = entry.loss.config.build(Join {
             distance,
@@ -169,25 +197,50 @@ impl Context<'_> {
             label_smoothing: entry
                 .label_smoothing
                 .unwrap_or_else(|| Fraction::literal(0.0)),
-            width: self.width,
+            super_classes: self.super_classes(entry)?,
+            width,
             place,
             seed: self.seed,
             dtype: DType::F32,
             device: self.device.clone(),
         })?;
         if let Some(memory) = entry.memory {
-            let memory = CrossBatchMemory::new(loss, memory, self.width, DType::F32, self.device)?;
+            let memory = CrossBatchMemory::new(loss, memory, width, DType::F32, self.device)?;
             loss = Box::new(memory);
         }
         if let Some(settings) = entry.self_supervised {
             loss = Box::new(SelfSupervised { loss, settings });
         }
-        let (embeddings, weights) = (&entry.embedding_regularizer, &entry.weight_regularizer);
-        if embeddings.is_some() || weights.is_some() {
-            let regularized = Regularized::new(loss, embeddings.clone(), weights.clone())?;
-            loss = Box::new(regularized);
-        }
         Ok(loss)
+    }
+
+    /// The super-class of each class by what stands in its name before the separator, where labels are smoothed within it.
+    fn super_classes(&self, entry: &LossEntry) -> Result<Vec<u32>, Error> {
+        let Some(separator) = &entry.smooth_within else {
+            return Ok(Vec::new());
+        };
+        let mut numbers = BTreeMap::new();
+        let names = self.data.train.classes().iter();
+        let groups = names.take(self.data.train_classes).map(|name| {
+            let Some((group, _)) = name
+                .rsplit_once(separator.as_str())
+                .filter(|_| !separator.is_empty())
+            else {
+                return Err(Error::Usage(format!(
+                    "`smooth_within` reads the super-class of a class before the last `{separator}` of its name, but the class `{name}` has none"
+                )));
+            };
+            let next = numbers.len() as u32;
+            Ok(*numbers.entry(group.to_owned()).or_insert(next))
+        });
+        let groups: Vec<u32> = groups.collect::<Result<_, Error>>()?;
+        if groups.is_empty() {
+            return Err(Error::Usage(format!(
+                "`smooth_within` reads names of classes, and those of `data.{}` have none",
+                self.data.name
+            )));
+        }
+        Ok(groups)
     }
 
     /// How many training samples each class has.

@@ -5,7 +5,7 @@ use std::path::Path;
 use nearfar_core::{Fraction, NonNegative, Positive, Reducer, Seed, Span};
 use nearfar_datasets::{DataConfig, SamplerConfig, TransformConfig};
 use nearfar_losses::{
-    CenterStart, Compared, Compares, Memory, NamedLoss, Penalty, SelfSupervision,
+    CenterStart, Compared, Compares, Memory, NamedLoss, Nesting, Penalty, SelfSupervision,
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_miners::MinerConfig;
@@ -50,12 +50,17 @@ pub(crate) struct RunFile {
     pub(crate) reducer: Option<Reducer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) label_smoothing: Option<Fraction>,
+    /// Labels are smoothed among classes whose names agree before the last of these: `"/"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) smooth_within: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) center_start: Option<CenterStart>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<Memory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) self_supervised: Option<SelfSupervision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) matryoshka: Option<Nesting>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) embedding_regularizer: Option<Penalty>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,12 +107,17 @@ pub(crate) struct LossEntry {
     pub(crate) reducer: Option<Reducer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) label_smoothing: Option<Fraction>,
+    /// Labels are smoothed among classes whose names agree before the last of these: `"/"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) smooth_within: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) center_start: Option<CenterStart>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<Memory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) self_supervised: Option<SelfSupervision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) matryoshka: Option<Nesting>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) embedding_regularizer: Option<Penalty>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,9 +231,11 @@ impl RunFile {
                 miner_distance: self.miner_distance.clone(),
                 reducer: self.reducer.clone(),
                 label_smoothing: self.label_smoothing,
+                smooth_within: self.smooth_within.clone(),
                 center_start: self.center_start,
                 memory: self.memory,
                 self_supervised: self.self_supervised,
+                matryoshka: self.matryoshka.clone(),
                 embedding_regularizer: self.embedding_regularizer.clone(),
                 weight_regularizer: self.weight_regularizer.clone(),
             }],
@@ -279,9 +291,11 @@ impl RunFile {
                     ("miner_distance", self.miner_distance.is_some()),
                     ("reducer", self.reducer.is_some()),
                     ("label_smoothing", self.label_smoothing.is_some()),
+                    ("smooth_within", self.smooth_within.is_some()),
                     ("center_start", self.center_start.is_some()),
                     ("memory", self.memory.is_some()),
                     ("self_supervised", self.self_supervised.is_some()),
+                    ("matryoshka", self.matryoshka.is_some()),
                     (
                         "embedding_regularizer",
                         self.embedding_regularizer.is_some(),
@@ -353,6 +367,12 @@ impl RunFile {
                     "`{}` has a memory and self-supervision, whose rows have no class from batch to batch; use one of them",
                     entry.loss.config.name()
                 ));
+            }
+            if entry.smooth_within.is_some() && entry.label_smoothing.is_none() {
+                return wrong(
+                    "`smooth_within` says among which classes labels are smoothed; write `label_smoothing`, how much, beside it"
+                        .into(),
+                );
             }
             if entry.distance.is_some() && entry.similarity.is_some() {
                 return wrong(format!(

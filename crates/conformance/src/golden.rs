@@ -635,6 +635,12 @@ impl<'a> Given<'a> {
         left_out.copied().filter(|role| self.wants(role)).collect()
     }
 
+    /// The outputs that were compared with the definition and not with what is stored.
+    pub fn defined(&self, got: &Mapped<Outputs>) -> Vec<&'static str> {
+        let defined = got.iter().flat_map(|got| got.defined.keys());
+        defined.copied().filter(|role| self.wants(role)).collect()
+    }
+
     /// What is wrong with what we got, or nothing.
     pub fn compare(&self, got: &Mapped<Outputs>, tolerance: Tolerance) -> Vec<String> {
         let case = self.case;
@@ -675,6 +681,7 @@ impl<'a> Given<'a> {
                 relative,
                 ..tolerance
             };
+            let want = mine.defined.get(role).unwrap_or(want);
             let (mut got, mut want) = (got.clone(), want.clone());
             if let Some(rows) = ours_alone(&mut got, &mut want, &mine.by_definition, role)
                 && rows != 0.0
@@ -772,6 +779,7 @@ pub struct Outputs {
     arrays: Vec<(String, Array)>,
     left_out: Vec<&'static str>,
     by_definition: BTreeMap<&'static str, Vec<bool>>,
+    defined: BTreeMap<&'static str, Array>,
 }
 
 impl Outputs {
@@ -800,6 +808,12 @@ impl Outputs {
         if rows.contains(&true) {
             self.by_definition.insert(role, rows);
         }
+    }
+
+    /// Says what an output is by definition where the other library is wrong without a mark: then that is wanted of ours. It is
+    /// counted beside the cases.
+    pub fn define(&mut self, role: &'static str, array: Array) {
+        self.defined.insert(role, array);
     }
 
     /// Whether some rows are by our definition alone.

@@ -22,10 +22,12 @@ mod triplets;
 mod combine;
 
 mod prefix;
+mod weak;
 
 pub use batches::*;
 pub use classes::*;
 pub use combine::beside::{Beside, Other};
+pub use combine::matryoshka::{Matryoshka, Nesting};
 pub use combine::memory::{CrossBatchMemory, Memory};
 pub use combine::regularized::{Penalty, Regularized};
 pub use combine::regularizers::Regularizer;
@@ -49,3 +51,4 @@ pub use preset::{Compared, Convention, NamedLoss, Preset};
 pub use registry::{Compares, Defaults, Family, Join, LossConfig, Reads};
 pub use scores::*;
 pub use triplets::*;
+pub use weak::weak_triplets;

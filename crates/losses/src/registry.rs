@@ -116,8 +116,10 @@ pub struct Join {
     pub class_sizes: Vec<u64>,
     /// How class centers start, where that is not the loss's own way.
     pub center_start: Option<CenterStart>,
-    /// How much of each label a softmax over classes spreads over all of them.
+    /// How much of each label a softmax over classes spreads over all of them, or over those of its super-class.
     pub label_smoothing: Fraction,
+    /// The super-class of each class, for smoothing within it; empty for smoothing over all.
+    pub super_classes: Vec<u32>,
     /// Width of the embeddings, for a loss with class centers.
     pub width: usize,
     /// What will stand before the names of the loss's parameters, as in [`Sum::place`](crate::Sum::place): they start by
@@ -145,6 +147,7 @@ impl Default for Join {
             class_sizes: Vec::new(),
             center_start: None,
             label_smoothing: Fraction::literal(0.0),
+            super_classes: Vec::new(),
             width: 0,
             place: String::new(),
             seed: Seed(0),
@@ -454,6 +457,7 @@ losses! {
     "ml2" = ML2 => batches,
     "multi_supcon" = MultiSupCon => batches,
     "multi_tuple" = MultiTuple => batches,
+    "n_pair_sets" = NPairSets => batches,
     "ordinal_triplet" = OrdinalTriplet => batches,
     "pixel_pair" = PixelPair => batches,
     "quadruplet" = Quadruplet => batches,
@@ -489,8 +493,10 @@ losses! {
 
     // Two views of each row.
     "barlow_twins" = BarlowTwins => batches,
+    "gist" = Gist => batches,
     "mega_batch_margin" = MegaBatchMargin => batches,
     "multiple_negatives_ranking" = MultipleNegativesRanking => batches,
+    "simsiam" = SimSiam => batches,
     "vicreg" = VICReg => batches,
 }
 

@@ -12,9 +12,9 @@ use nearfar_losses::{
     RankedList, Residual, SmoothAP, TripletMargin,
 };
 
-/// Losses whose weights are constants to the gradient by definition: theirs is not that of the value. It is tested beside
+/// Losses whose weights or targets are constants to the gradient by definition: theirs is not that of the value. It is tested beside
 /// their formulas.
-const DETACHED: &[&str] = &["circle", "ranked_list"];
+const DETACHED: &[&str] = &["circle", "ranked_list", "simsiam"];
 
 /// Every loss with its defaults, and the settings that take another way.
 fn configs() -> Vec<LossConfig> {

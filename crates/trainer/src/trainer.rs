@@ -164,6 +164,15 @@ struct Gathered {
     batches: u64,
 }
 
+/// The first side of a batch, and the others as one: views beyond the second stand behind it.
+fn two_sides(mut sides: Vec<Embeddings>) -> candle_core::Result<Vec<Embeddings>> {
+    if sides.len() > 2 {
+        let others = sides.split_off(1);
+        sides.push(Embeddings::stacked(&others)?);
+    }
+    Ok(sides)
+}
+
 /// What parameters of the loss begin with, in the order of all names.
 const OF_LOSS: &str = "loss.";
 
@@ -302,7 +311,7 @@ impl Trainer {
         let encoded = self
             .towers
             .encode(&batch.inputs, Mode::Train(&mut dropout))?;
-        let sides = batch.rows(encoded)?;
+        let sides = two_sides(batch.rows(encoded)?)?;
         // Before the loss takes the rows into its memory, where they would stay.
         for side in &sides {
             finite(all_finite(&side.vectors)?, || "an embedding".into(), step)?;

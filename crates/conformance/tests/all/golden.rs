@@ -47,6 +47,7 @@ struct Found {
     passes: usize,
     not_yet: BTreeMap<String, usize>,
     left_out: BTreeMap<&'static str, usize>,
+    defined: BTreeMap<&'static str, usize>,
     by_definition: usize,
     wrong: Vec<String>,
 }
@@ -85,6 +86,9 @@ fn check(family: &Family) -> Found {
             if pass == Pass::Plain {
                 let by_definition = got.as_ref().is_ok_and(Outputs::is_by_definition);
                 found.by_definition += usize::from(by_definition);
+                for role in given.defined(&got) {
+                    *found.defined.entry(role).or_default() += 1;
+                }
             }
             for role in given.left_out(&got) {
                 *found.left_out.entry(role).or_default() += 1;
@@ -123,15 +127,17 @@ impl Found {
                 .map(|(name, count)| format!("{name} {count}"));
             line += &format!("; not yet: {}", names.collect::<Vec<_>>().join(", "));
         }
-        if !self.left_out.is_empty() {
-            let names = self
-                .left_out
-                .iter()
-                .map(|(role, count)| format!("{role} {count}"));
-            line += &format!(
-                "; outputs without ours: {}",
-                names.collect::<Vec<_>>().join(", ")
-            );
+        for (what, roles) in [
+            ("outputs without ours", &self.left_out),
+            (
+                "outputs by definition where the peer is wrong",
+                &self.defined,
+            ),
+        ] {
+            if !roles.is_empty() {
+                let names = roles.iter().map(|(role, count)| format!("{role} {count}"));
+                line += &format!("; {what}: {}", names.collect::<Vec<_>>().join(", "));
+            }
         }
         if self.by_definition > 0 {
             line += &format!(

@@ -1,20 +1,23 @@
 //! A run that was stopped and continued equals one that never stopped, bit for bit, on any number of threads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device};
-use nearfar_core::{BoxError, Finite, Positive, Purpose, Seed, Span};
+use nearfar_core::{BoxError, Finite, Loss, NonNegative, Positive, Purpose, Seed, Span};
 use nearfar_datasets::{
     AnchorNeighborhood, Annotation, CategoryBalance, ClassesBySamples, Dataset, Episode, Error,
     FixedTriplets, Glyphs, GraphSampler, GreedyCoreset, HardClasses, HardNegatives, Hierarchical,
     Loader, LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sample, SamplerConfig,
     Shuffled, TuplesToWeights, Value,
 };
-use nearfar_losses::{Family, LossConfig, Reads};
+use nearfar_losses::{
+    CrossBatchMemory, Family, LossConfig, Matryoshka, Memory, Nesting, Penalty, Reads, Regularized,
+    SelfSupervised, SelfSupervision, Sum,
+};
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{Conv4, InputShape, Lstm, Mlp, ModelConfig, Params};
 use nearfar_trainer::schedule::Cosine;
@@ -40,6 +43,23 @@ struct Case {
     optimizer: OptimizerConfig,
     model: ModelConfig,
     accumulate: u64,
+    around: Around,
+}
+
+/// What is around a loss, or beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Around {
+    Nothing,
+    /// Past batches.
+    Memory,
+    /// Of embeddings, and of class centers where there are some.
+    Regularizers,
+    /// Two views of each row, whose numbers are their classes.
+    Views,
+    /// The first numbers of each embedding, each length with a memory of its own.
+    Lengths,
+    /// Losses that remember clusters, a tree of classes and a histogram.
+    Remembering,
 }
 
 /// Of each setting the small form for twelve rows a batch.
@@ -243,11 +263,118 @@ fn cases() -> Vec<Case> {
                 optimizer,
                 model,
                 accumulate: 1 + number as u64 % 2,
+                around: Around::Nothing,
             });
         }
     }
     assert_eq!(seen.len(), all, "only {seen:?} had their turn");
     cases
+}
+
+/// Losses of losses, and losses that remember side by side.
+fn cases_around() -> Vec<Case> {
+    let sampler = |name: &str| {
+        let all = SamplerConfig::all();
+        let config = all.iter().find(|it| it.name() == name).expect("known");
+        small_sampler(config)
+    };
+    let (by_class, by_row) = (sampler("classes_by_samples"), sampler("shuffled"));
+    let miners = MinerConfig::all();
+    let model = ModelConfig::all();
+    let model = model.iter().find(|it| matches!(it, ModelConfig::Mlp(_)));
+    let optimizers = OptimizerConfig::all();
+    let cases = [
+        ("contrastive", Around::Memory),
+        ("margin", Around::Memory),
+        ("hierarchical_triplet", Around::Memory),
+        ("dynamic_soft_margin", Around::Memory),
+        ("multi_similarity", Around::Regularizers),
+        ("arcface", Around::Regularizers),
+        ("nt_xent", Around::Views),
+        ("triplet_margin", Around::Lengths),
+        ("proxy_nca", Around::Lengths),
+        ("contrastive", Around::Remembering),
+    ];
+    let cases = cases.into_iter().enumerate();
+    let cases = cases.map(|(number, (name, around))| {
+        let loss = LossConfig::of_name(name).expect("known");
+        let sampler = if around == Around::Views {
+            &by_row
+        } else {
+            &by_class
+        };
+        // Every other one with a miner.
+        let miner = takes_miner(&loss) && number % 2 == 0;
+        Case {
+            miner: miner.then(|| wide_miner(&miners[number % miners.len()])),
+            loss,
+            sampler: sampler.clone(),
+            optimizer: optimizers[number % optimizers.len()].clone(),
+            model: small_model(model.expect("there is one")),
+            accumulate: 1,
+            around,
+        }
+    });
+    cases.collect()
+}
+
+/// The loss of a case, with what is around it.
+fn loss_of(case: &Case, (classes, width): (usize, usize)) -> Box<dyn Loss> {
+    let of_width = |config: &LossConfig, width: usize| {
+        joined(config, case.miner.as_ref(), (classes, width), DType::F32)
+    };
+    let remembered = |loss: Box<dyn Loss>, width: usize| -> Box<dyn Loss> {
+        let size = NonZeroUsize::new(30).expect("30"); // Two batches and a half.
+        let settings = Memory { size, warmup: 1 };
+        let memory = CrossBatchMemory::new(loss, settings, width, DType::F32, &Device::Cpu);
+        Box::new(memory.expect("a width"))
+    };
+    let loss = of_width(&case.loss, width);
+    match case.around {
+        Around::Nothing => loss,
+        Around::Memory => remembered(loss, width),
+        Around::Regularizers => {
+            let penalty = |text: &str| Some(toml::from_str::<Penalty>(text).expect("a penalty"));
+            let of_rows = penalty("penalty.lp = {}\nweight = 0.1");
+            let of_centers = match loss.parameters().is_empty() {
+                true => None,
+                false => penalty("penalty.regular_face = {}\nweight = 0.2"),
+            };
+            Box::new(Regularized::new(loss, of_rows, of_centers).expect("it has centers"))
+        }
+        Around::Views => {
+            let settings = SelfSupervision::default();
+            Box::new(SelfSupervised { loss, settings })
+        }
+        Around::Lengths => {
+            let nesting = format!("dims = [{width}, {}]", width / 2);
+            let nesting: Nesting = toml::from_str(&nesting).expect("two lengths");
+            let reads_rows = case.loss.reads() == Reads::ClassesOrPairs;
+            let nested = Matryoshka::new::<candle_core::Error>(&nesting, width, |width, _| {
+                let loss = of_width(&case.loss, width);
+                Ok(if reads_rows {
+                    remembered(loss, width)
+                } else {
+                    loss
+                })
+            });
+            Box::new(nested.expect("they fit"))
+        }
+        Around::Remembering => {
+            let mut sum = Sum::default();
+            sum.push(NonNegative::literal(1.0), loss);
+            for text in [
+                "magnet = { clusters = 2 }",
+                "hierarchical_triplet = { levels = 4, every = { steps = 2 } }",
+                "dynamic_soft_margin = { momentum = 0.2 }",
+            ] {
+                let config: LossConfig = toml::from_str(text).expect("settings of a test");
+                let loss = joined(&config, None, (classes, width), DType::F32);
+                sum.push(NonNegative::literal(0.5), loss);
+            }
+            Box::new(sum)
+        }
+    }
 }
 
 /// Generated samples of a kind that a model reads.
@@ -349,7 +476,7 @@ impl Dataset for Generated {
 }
 
 fn run(case: &Case) -> Run {
-    let scored = reads_pairs(&case.loss);
+    let scored = reads_pairs(&case.loss) || case.around == Around::Views;
     let data = Arc::new(Generated::new(&case.model, scored));
     let params = Params::new(SEED, DType::F32, &Device::Cpu).expect("f32 is possible");
     let tower = case
@@ -357,7 +484,7 @@ fn run(case: &Case) -> Run {
         .build(&data.shape(), &params)
         .expect("it reads this");
     let size = (CLASSES, tower.width());
-    let loss = joined(&case.loss, case.miner.as_ref(), size, DType::F32);
+    let loss = loss_of(case, size);
     let options = Options {
         seed: SEED,
         accumulate: NonZeroU64::new(case.accumulate).expect("at least one"),
@@ -471,23 +598,55 @@ fn assert_same(
     }
 }
 
+/// The same on any number of threads, and in two parts.
+fn holds(number: usize, case: &Case) -> BTreeMap<String, Vec<u8>> {
+    let (once, learned) = straight(case, 1);
+    assert!(learned > 0, "there is something to learn: {case:?}");
+    for threads in [2, 4] {
+        let (again, _) = straight(case, threads);
+        assert_same(&once, &again, &format!("on {threads} threads"), case);
+    }
+    // Before the first step, in the middle of an epoch, and at its end, which differ from case to case.
+    let stops: Vec<u64> = match cfg!(feature = "long") {
+        true => (0..STEPS).collect(),
+        false => vec![number as u64 % 4, 4 + number as u64 % 3],
+    };
+    for stop in stops {
+        let parts = in_two_parts(case, stop);
+        assert_same(&once, &parts, &format!("when stopped after {stop}"), case);
+    }
+    once
+}
+
 #[test]
 fn stopped_and_continued_equals_never_stopped_for_every_loss_on_any_number_of_threads() {
     for (number, case) in cases().iter().enumerate() {
-        let (once, learned) = straight(case, 1);
-        assert!(learned > 0, "there is something to learn: {case:?}");
-        for threads in [2, 4] {
-            let (again, _) = straight(case, threads);
-            assert_same(&once, &again, &format!("on {threads} threads"), case);
-        }
-        // Before the first step, in the middle of an epoch, and at its end, which differ from case to case.
-        let stops: Vec<u64> = match cfg!(feature = "long") {
-            true => (0..STEPS).collect(),
-            false => vec![number as u64 % 4, 4 + number as u64 % 3],
+        holds(number, case);
+    }
+}
+
+#[test]
+fn it_does_so_for_losses_around_losses_and_what_they_remember() {
+    for (number, case) in cases_around().iter().enumerate() {
+        let files = holds(number, case);
+        // What they remember is in the checkpoint, by name.
+        let has = |name: &str| {
+            let found = |bytes: &Vec<u8>| bytes.windows(name.len()).any(|it| it == name.as_bytes());
+            assert!(files.values().any(found), "{name} of {case:?}");
         };
-        for stop in stops {
-            let parts = in_two_parts(case, stop);
-            assert_same(&once, &parts, &format!("when stopped after {stop}"), case);
+        match case.around {
+            Around::Memory => has("memory.rows"),
+            Around::Lengths if case.loss.name() == "triplet_margin" => {
+                has("matryoshka.8/memory.rows");
+                has("matryoshka.4/memory.rows");
+            }
+            Around::Lengths => has("matryoshka.4/centers"),
+            Around::Remembering => {
+                has("losses.1/index.clusters");
+                has("losses.2/");
+                has("losses.3/histogram");
+            }
+            Around::Nothing | Around::Regularizers | Around::Views => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use nearfar_kernels::l2_normalize;
 use serde::{Deserialize, Serialize};
 
 use crate::family::BatchLoss;
-use crate::over::batches::{Formula, Whole, views};
+use crate::over::batches::{Formula, Whole, each_two_views};
 use crate::{Compares, Join, Reads};
 
 /// Wants each coordinate to correlate with itself in the other view, and with no other. It needs no negatives.
@@ -16,7 +16,7 @@ use crate::{Compares, Join, Reads};
 /// ```
 ///
 /// A coordinate that does not vary correlates with nothing, and has no gradient. With one row there is nothing to learn. It is one
-/// term for the whole batch. Reads two views of each row; takes no miner.
+/// term for the whole batch. Of more than two views each two are averaged. Reads two views of each row; takes no miner.
 ///
 /// Source: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021,
 /// <https://arxiv.org/abs/2103.03230>, equations 1 and 2.
@@ -71,7 +71,19 @@ impl Stateful for Views {}
 
 impl Formula for Views {
     fn terms(&self, comparison: &Comparison<'_>, _: &mut Rng) -> Result<Vec<Terms>> {
-        let (first, second) = views(self.name, comparison)?;
+        each_two_views(self.name, comparison, &["batch"], |first, second| {
+            self.of_two(first, second, comparison)
+        })
+    }
+}
+
+impl Views {
+    fn of_two(
+        &self,
+        first: &Tensor,
+        second: &Tensor,
+        comparison: &Comparison<'_>,
+    ) -> Result<Vec<Terms>> {
         let (n, d) = first.dims2()?;
         if n < 2 {
             return Ok(vec![Terms::none("batch", comparison)]);

@@ -28,7 +28,8 @@ use crate::{Compares, Join, Reads, prefix};
 ///
 /// The clusters are an index that is built of the whole training set, at the start of each epoch: of each class by k-means, begun
 /// by k-means++. It is state, by the rows' ids. A row that is not in it counts to the first cluster of its class. The sampler
-/// `magnet_clusters` makes batches of clusters that are near each other. Reads classes, of the anchors; takes no miner.
+/// `magnet_clusters` makes batches of clusters that are near each other; after training [`ClusterVote`](crate::ClusterVote) says
+/// which class new rows are. Reads classes, of the anchors; takes no miner.
 ///
 /// Source: Rippel et al., "Metric Learning with Adaptive Density Discrimination", ICLR 2016, <https://arxiv.org/abs/1511.05939>,
 /// equations 4 to 6. Two public codes divide by `2σ⁴` and take the logarithm of a ratio with small constants in it; this does not.
@@ -212,8 +213,8 @@ impl Stateful for Index {
 }
 
 /// The names of the state.
-const IDS: &str = "index.ids";
-const CLUSTERS: &str = "index.clusters";
+pub(super) const IDS: &str = "index.ids";
+pub(super) const CLUSTERS: &str = "index.clusters";
 
 fn squared_distance(x: &[f32], y: &[f64]) -> f64 {
     x.iter()

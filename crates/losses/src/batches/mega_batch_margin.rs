@@ -1,13 +1,11 @@
 //! Two margins, against the hardest answer of a large batch.
 
-use candle_core::{DType, Device, Result, Tensor};
-use nearfar_core::{Comparison, Finite, Loss, Reducer, Rng, Similarity, Stateful, Terms};
-use nearfar_kernels::hinge;
+use candle_core::{Device, Result, Tensor};
+use nearfar_core::Finite;
+use nearfar_kernels::{EMPTY, hinge};
 use serde::{Deserialize, Serialize};
 
-use crate::family::BatchLoss;
-use crate::over::batches::{Formula, Whole, views};
-use crate::{Compares, Join, Reads};
+use super::answers::{Seeking, Seen, seeking_loss};
 
 /// Wants the answer of each row similar to it, and the most similar other answer not.
 ///
@@ -15,7 +13,8 @@ use crate::{Compares, Join, Reads};
 /// l_i = [ positive_margin − s(a_i, p_i) ]₊ + [ max_{j ≠ i} s(a_i, p_j) − negative_margin ]₊
 /// ```
 ///
-/// Of several most similar answers the first is taken. With one row there is no other answer, and the second part is not there. Its
+/// Of several most similar answers the first is taken, those that are nobody's (a third view) among them. With one row and one
+/// answer there is no other, and the second part is not there. Its
 /// parts are `positive` and `negative`. The larger the batch, the harder the negatives. Reads two views of each row; takes no miner.
 ///
 /// Source: Wieting, Gimpel, "ParaNMT-50M", ACL 2018, <https://arxiv.org/abs/1711.05732>; `MegaBatchMarginLoss` of
@@ -39,67 +38,34 @@ impl Default for MegaBatchMargin {
     }
 }
 
-impl BatchLoss for MegaBatchMargin {
-    fn reads(&self) -> Reads {
-        Reads::Views
+seeking_loss!(MegaBatchMargin);
+
+impl Seeking for MegaBatchMargin {
+    fn parts(&self) -> &'static [&'static str] {
+        &["positive", "negative"]
     }
 
-    fn compares(&self) -> Compares {
-        Compares::Similarity("cosine")
-    }
-
-    fn takes_miner(&self) -> bool {
-        false
-    }
-
-    fn build(&self, name: &'static str, mut join: Join) -> Result<Box<dyn Loss>> {
-        join.refuse_scorer(name, "similarities of all rows of a batch")?;
-        join.refuse_miner(name)?;
-        let formula = Margins {
-            name,
-            settings: self.clone(),
-            similarity: join.similarity(name, "cosine")?,
-        };
-        Ok(Whole::boxed(formula, join.reducer.take(), Reducer::Mean {}))
-    }
-}
-
-#[derive(Debug)]
-struct Margins {
-    name: &'static str,
-    settings: MegaBatchMargin,
-    similarity: Box<dyn Similarity>,
-}
-
-impl Stateful for Margins {}
-
-impl Formula for Margins {
-    fn terms(&self, comparison: &Comparison<'_>, _: &mut Rng) -> Result<Vec<Terms>> {
-        let (first, second) = views(self.name, comparison)?;
-        let n = first.dim(0)?;
-        let none = |part| Terms::none(part, comparison);
-        if n == 0 {
-            return Ok(vec![none("positive"), none("negative")]);
+    fn values(&self, seen: &Seen<'_>) -> Result<Vec<Option<Tensor>>> {
+        let similarity = seen
+            .similarity
+            .matrix(seen.rows, seen.answers)?
+            .contiguous()?;
+        let (n, m) = similarity.dims2()?;
+        let own = similarity.gather(&seen.own()?, 1)?.squeeze(1)?;
+        let positive = hinge(&own.affine(-1.0, self.positive_margin.get())?)?;
+        if m == 1 {
+            return Ok(vec![Some(positive), None]);
         }
-        let similarity = self.similarity.matrix(first, second)?;
-        let column = |rows: Vec<u32>| Tensor::from_vec(rows, (n, 1), first.device());
-        let own = similarity.gather(&column((0..n as u32).collect())?, 1)?;
-        let positive = own
-            .squeeze(1)?
-            .affine(-1.0, self.settings.positive_margin.get())?;
-        let anchors = || (0..n as u32).collect::<Vec<u32>>();
-        let positive = Terms::of_anchors("positive", hinge(&positive)?, anchors(), comparison)?;
-        if n == 1 {
-            return Ok(vec![positive, none("negative")]);
+        let mut own = vec![0u8; n * m];
+        for row in 0..n {
+            own[row * m + row] = 1;
         }
-        let eye = Tensor::eye(n, DType::U8, &Device::Cpu)?.to_device(first.device())?;
-        let hidden = (similarity.detach().zeros_like()? + nearfar_kernels::EMPTY)?;
-        let nearest = eye
-            .where_cond(&hidden, &similarity.detach())?
-            .argmax_keepdim(1)?;
-        let negative = similarity.contiguous()?.gather(&nearest, 1)?.squeeze(1)?;
-        let negative = hinge(&(negative - self.settings.negative_margin.get())?)?;
-        let negative = Terms::of_anchors("negative", negative, anchors(), comparison)?;
-        Ok(vec![positive, negative])
+        let own = Tensor::from_vec(own, (n, m), &Device::Cpu)?.to_device(seen.rows.device())?;
+        let still = similarity.detach();
+        let hidden = (still.zeros_like()? + EMPTY)?;
+        let nearest = own.where_cond(&hidden, &still)?.argmax_keepdim(1)?;
+        let negative = similarity.gather(&nearest, 1)?.squeeze(1)?;
+        let negative = hinge(&(negative - self.negative_margin.get())?)?;
+        Ok(vec![Some(positive), Some(negative)])
     }
 }

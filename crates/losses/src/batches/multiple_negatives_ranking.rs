@@ -1,13 +1,11 @@
 //! Each row finds its own answer among all answers.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Comparison, Loss, Positive, Reducer, Rng, Similarity, Stateful, Terms};
+use nearfar_core::Positive;
 use nearfar_kernels::log_softmax;
 use serde::{Deserialize, Serialize};
 
-use crate::family::BatchLoss;
-use crate::over::batches::{Formula, Whole, views};
-use crate::{Compares, Join, Reads};
+use super::answers::{Seeking, Seen, seeking_loss};
 
 /// Wants the answer of each row more similar to it than the answers of all other rows of the batch.
 ///
@@ -16,8 +14,9 @@ use crate::{Compares, Join, Reads};
 /// ```
 ///
 /// With `symmetric` each answer also seeks its row, and the two losses are averaged. All other answers are negatives, even where
-/// they would be right: keep the same question, or the same answer, from being twice in a batch. With one row the loss is 0. Reads
-/// two views of each row; takes no miner.
+/// they would be right: keep the same question, or the same answer, from being twice in a batch, or take [`gist`](crate::Gist).
+/// Where there are more answers than rows (a third view), those behind the rows' own are hard negatives of all. With one row and
+/// one answer the loss is 0. Reads two views of each row; takes no miner.
 ///
 /// Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017,
 /// <https://arxiv.org/abs/1705.00652>, section 4.4; `MultipleNegativesRankingLoss` of sentence-transformers.
@@ -40,59 +39,82 @@ impl Default for MultipleNegativesRanking {
     }
 }
 
-impl BatchLoss for MultipleNegativesRanking {
-    fn reads(&self) -> Reads {
-        Reads::Views
+seeking_loss!(MultipleNegativesRanking);
+
+impl Seeking for MultipleNegativesRanking {
+    fn parts(&self) -> &'static [&'static str] {
+        &["list"]
     }
 
-    fn compares(&self) -> Compares {
-        Compares::Similarity("cosine")
-    }
-
-    fn takes_miner(&self) -> bool {
-        false
-    }
-
-    fn build(&self, name: &'static str, mut join: Join) -> Result<Box<dyn Loss>> {
-        join.refuse_scorer(name, "similarities of all rows of a batch")?;
-        join.refuse_miner(name)?;
-        let formula = Ranking {
-            name,
-            settings: self.clone(),
-            similarity: join.similarity(name, "cosine")?,
-        };
-        Ok(Whole::boxed(formula, join.reducer.take(), Reducer::Mean {}))
-    }
-}
-
-#[derive(Debug)]
-struct Ranking {
-    name: &'static str,
-    settings: MultipleNegativesRanking,
-    similarity: Box<dyn Similarity>,
-}
-
-impl Stateful for Ranking {}
-
-impl Formula for Ranking {
-    fn terms(&self, comparison: &Comparison<'_>, _: &mut Rng) -> Result<Vec<Terms>> {
-        let (first, second) = views(self.name, comparison)?;
-        let n = first.dim(0)?;
-        if n == 0 {
-            return Ok(vec![Terms::none("list", comparison)]);
-        }
-        let logits = (self.similarity.matrix(first, second)? * self.settings.scale.get())?;
-        let own = Tensor::arange(0u32, n as u32, first.device())?.reshape((n, 1))?;
+    fn values(&self, seen: &Seen<'_>) -> Result<Vec<Option<Tensor>>> {
+        let logits = (seen.similarity.matrix(seen.rows, seen.answers)? * self.scale.get())?;
+        let own = seen.own()?;
         let sought = |logits: &Tensor| -> Result<Tensor> {
             log_softmax(logits)?.gather(&own, 1)?.squeeze(1)?.neg()
         };
         let mut values = sought(&logits)?;
-        if self.settings.symmetric {
-            values = ((values + sought(&logits.t()?.contiguous()?)?)? * 0.5)?;
+        if self.symmetric {
+            let back = logits.narrow(1, 0, seen.rows.dim(0)?)?.t()?.contiguous()?;
+            values = ((values + sought(&back)?)? * 0.5)?;
         }
-        let anchors = (0..n as u32).collect();
-        Ok(vec![Terms::of_anchors(
-            "list", values, anchors, comparison,
-        )?])
+        Ok(vec![Some(values)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use nearfar_core::{Comparison, Embeddings, Purpose, Seed};
+
+    use super::*;
+    use crate::{BatchLoss, Join};
+
+    #[derive(Debug)]
+    struct Dot;
+
+    impl nearfar_core::Similarity for Dot {
+        fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+            x.matmul(&y.t()?)
+        }
+        fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+            (x * y)?.sum(1)
+        }
+    }
+
+    #[test]
+    fn further_answers_are_hard_negatives_of_all_rows() -> Result<()> {
+        let side = |rows: &[f64], start: u64| -> Result<Embeddings> {
+            let n = rows.len();
+            let vectors = Tensor::from_slice(rows, (n, 1), &Device::Cpu)?;
+            Embeddings::new(vectors, Vec::new(), (start..start + n as u64).collect())
+        };
+        let (rows, answers) = (side(&[1.0, 2.0], 0)?, side(&[3.0, 1.0, -1.0], 10)?);
+        let loss = MultipleNegativesRanking {
+            scale: Positive::literal(1.0),
+            symmetric: true,
+        };
+        let join = Join {
+            similarity: Some(Box::new(Dot)),
+            ..Join::default()
+        };
+        let loss = loss.build("multiple_negatives_ranking", join)?;
+        let mut rng = Seed(0).rng(Purpose::Mining, 0);
+        let terms = loss.terms(&Comparison::between(&rows, &answers), &mut rng)?;
+        let values = terms[0]
+            .values
+            .as_ref()
+            .expect("two rows")
+            .to_vec1::<f64>()?;
+        let log_sum = |x: &[f64]| x.iter().map(|x| x.exp()).sum::<f64>().ln();
+        // The first row sees 3, 1 and −1, its answer the rows at 3 and 6.
+        let wanted = 0.5 * (log_sum(&[3.0, 1.0, -1.0]) - 3.0 + log_sum(&[3.0, 6.0]) - 3.0);
+        assert!((values[0] - wanted).abs() < 1e-12, "{} {wanted}", values[0]);
+        let too_few = loss.evaluate(&Comparison::between(&answers, &rows), &mut rng);
+        let error = too_few.expect_err("three rows, two answers").to_string();
+        assert!(
+            error.contains("3 rows") && error.contains("2 answers"),
+            "{error}"
+        );
+        Ok(())
     }
 }

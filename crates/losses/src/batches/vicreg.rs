@@ -6,7 +6,7 @@ use nearfar_kernels::hinge;
 use serde::{Deserialize, Serialize};
 
 use crate::family::BatchLoss;
-use crate::over::batches::{Formula, Whole, views, within_range};
+use crate::over::batches::{Formula, Whole, each_two_views, within_range};
 use crate::{Compares, Join, Reads};
 
 /// Wants two views of a row at one place, each coordinate to vary over the batch, and no two to vary together. It needs no negatives.
@@ -19,7 +19,7 @@ use crate::{Compares, Join, Reads};
 ///
 /// Variances and covariances are unbiased; with one row there are none, and only the first part is there. Its parts are
 /// `invariance`, a term for each row, `variance_first` and `variance_second`, a term for each coordinate, and `covariance`. Rows
-/// are taken as they are. Reads two views of each row; takes no miner.
+/// are taken as they are. Of more than two views each two are averaged. Reads two views of each row; takes no miner.
 ///
 /// Source: Bardes, Ponce, LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning", ICLR 2022,
 /// <https://arxiv.org/abs/2105.04906>, equation 6. Agrees with `VICRegLoss` of pytorch-metric-learning 2.9, which halves the
@@ -91,12 +91,21 @@ const PARTS: [&str; 4] = [
 
 impl Formula for Views {
     fn terms(&self, comparison: &Comparison<'_>, _: &mut Rng) -> Result<Vec<Terms>> {
-        let (first, second) = views(self.name, comparison)?;
+        each_two_views(self.name, comparison, &PARTS, |first, second| {
+            self.of_two(first, second, comparison)
+        })
+    }
+}
+
+impl Views {
+    fn of_two(
+        &self,
+        first: &Tensor,
+        second: &Tensor,
+        comparison: &Comparison<'_>,
+    ) -> Result<Vec<Terms>> {
         let (n, d) = first.dims2()?;
         let none = |part: usize| Terms::none(PARTS[part], comparison);
-        if n == 0 {
-            return Ok((0..4).map(none).collect());
-        }
         let it = &self.settings;
         let invariance = within_range(&(first - second)?.sqr()?)?;
         let invariance = (invariance.mean(1)? * it.invariance.get())?;

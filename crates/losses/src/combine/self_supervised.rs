@@ -8,13 +8,13 @@ use nearfar_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::over::batches::views;
+use crate::over::batches::all_views;
 
 /// How two views of each row are compared: `self_supervised = {}` of a run file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelfSupervision {
-    /// Whether all views are compared with all others, or only the first views with the second.
+    /// Whether all views are compared with all others, or only the first views with the others.
     pub symmetric: bool,
 }
 
@@ -25,11 +25,11 @@ impl Default for SelfSupervision {
     }
 }
 
-/// A loss of pairs, triplets or lists of two views of each row: the label of a view is the number of its row.
+/// A loss of pairs, triplets or lists of two or more views of each row: the label of a view is the number of its row.
 ///
-/// The two sides of a batch are the views, of as many rows each; what the batch says of classes is not read. Symmetric, the `2n`
-/// views are one set, and the positive of a view is the other of its row. Otherwise the first views are the anchors and the second
-/// the references. Views of different rows are always negatives, even where their rows look alike. With NT-Xent it is SimCLR.
+/// The first side of a batch are the first views, the second side all others, `n` rows for each view; what the batch says of classes
+/// is not read. Symmetric, the `k n` views are one set, and the positives of a view are the others of its row. Otherwise the first
+/// views are the anchors and the others the references. Views of different rows are always negatives, even where their rows look alike. With NT-Xent it is SimCLR.
 ///
 /// Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020,
 /// <https://arxiv.org/abs/2002.05709>. Agrees with `SelfSupervisedLoss` of pytorch-metric-learning 2.9.
@@ -47,22 +47,22 @@ impl SelfSupervised {
         comparison: &Comparison<'_>,
         look: impl FnOnce(&Comparison<'_>) -> Result<T>,
     ) -> Result<T> {
-        let (first, second) = views("self-supervision", comparison)?;
-        let n = first.dim(0)?;
-        let side = |vectors: Tensor, views: usize, start: usize| {
-            let labels = (0..views * n)
-                .map(|view| (view % n.max(1)) as u32)
-                .collect();
-            let ids = (start..start + views * n).map(|id| id as u64).collect();
-            Embeddings::new(vectors, labels, ids)
-        };
+        let views = all_views("self-supervision", comparison)?;
+        let n = views[0].dim(0)?;
         if self.settings.symmetric {
-            let all = side(Tensor::cat(&[first, second], 0)?, 2, 0)?;
-            return look(&Comparison::within(&all));
+            return look(&Comparison::within(&side(&views, n, 0)?));
         }
-        let (first, second) = (side(first.clone(), 1, 0)?, side(second.clone(), 1, n)?);
-        look(&Comparison::between(&first, &second))
+        let (first, others) = (side(&views[..1], n, 0)?, side(&views[1..], n, n)?);
+        look(&Comparison::between(&first, &others))
     }
+}
+
+/// Views of `n` rows each, with the number of its row as the label of each.
+fn side(views: &[Tensor], n: usize, start: usize) -> Result<Embeddings> {
+    let count = views.len() * n;
+    let labels = (0..count).map(|view| (view % n.max(1)) as u32).collect();
+    let ids = (start..start + count).map(|id| id as u64).collect();
+    Embeddings::new(Tensor::cat(views, 0)?, labels, ids)
 }
 
 impl Loss for SelfSupervised {
@@ -75,12 +75,8 @@ impl Loss for SelfSupervised {
     }
 
     fn absorb(&mut self, comparison: &Comparison<'_>) -> Result<()> {
-        let (first, second) = views("self-supervision", comparison)?;
-        let n = first.dim(0)?;
-        let all = Embeddings::labeled(
-            Tensor::cat(&[first, second], 0)?,
-            (0..2 * n).map(|view| (view % n.max(1)) as u32).collect(),
-        )?;
+        let views = all_views("self-supervision", comparison)?;
+        let all = side(&views, views[0].dim(0)?, 0)?;
         self.loss.absorb(&Comparison::within(&all))
     }
 

@@ -99,20 +99,60 @@ pub(crate) fn within_range(squares: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Two views of each row, `(n, d)` each: the two sides of the batch, whatever its relation says.
+/// All views of each row, `(n, d)` each: the anchors, and of the references the first `n`, the next `n` and so on. Two or more.
 ///
 /// # Errors
-/// When there is one side only, or the two are not of one shape.
-pub(crate) fn views<'a>(
-    name: &str,
-    comparison: &Comparison<'a>,
-) -> Result<(&'a Tensor, &'a Tensor)> {
+/// When there is one side only, or the references are no whole number of views as wide as the anchors.
+pub(crate) fn all_views(name: &str, comparison: &Comparison<'_>) -> Result<Vec<Tensor>> {
     if std::ptr::eq(comparison.anchors, comparison.references) {
         Err(comparison.cannot_read(name, Reads::Views.name()))?;
     }
     let (x, y) = (&comparison.anchors.vectors, &comparison.references.vectors);
-    shape::same(name, ("first views", x), ("second views", y))?;
-    Ok((x, y))
+    let ((n, d), (m, width)) = (
+        shape::matrix(name, ("first views", x))?,
+        shape::matrix(name, ("other views", y))?,
+    );
+    let count = if n == 0 { 1 } else { m / n };
+    if d != width || m != count * n || count == 0 {
+        Err(Error::Shape(format!(
+            "{name}: the first views are {n} rows of {d} dimensions and the others {m} of {width}; the others must be as many, or several times as many"
+        )))?;
+    }
+    let others = (0..count).map(|view| y.narrow(0, view * n, n));
+    std::iter::once(Ok(x.clone())).chain(others).collect()
+}
+
+/// The terms of two views; of more than two views those of each two, divided by how many twos there are. Without a row there are
+/// none of these parts.
+///
+/// # Errors
+/// Those of [`all_views`], and of the formula.
+pub(crate) fn each_two_views(
+    name: &str,
+    comparison: &Comparison<'_>,
+    parts: &[&'static str],
+    of_two: impl Fn(&Tensor, &Tensor) -> Result<Vec<Terms>>,
+) -> Result<Vec<Terms>> {
+    let views = all_views(name, comparison)?;
+    if views[0].dim(0)? == 0 {
+        let none = parts.iter().map(|part| Terms::none(part, comparison));
+        return Ok(none.collect());
+    }
+    let twos = views.len() * (views.len() - 1) / 2;
+    let mut all = Vec::new();
+    for (place, first) in views.iter().enumerate() {
+        for second in &views[place + 1..] {
+            all.extend(of_two(first, second)?);
+        }
+    }
+    if twos == 1 {
+        return Ok(all);
+    }
+    let share = |terms: Terms| -> Result<Terms> {
+        let values = terms.values.map(|it| it / twos as f64).transpose()?;
+        Ok(Terms { values, ..terms })
+    };
+    all.into_iter().map(share).collect()
 }
 
 pub(crate) const FAMILY: Family = Family::Batches;

@@ -1,6 +1,6 @@
 //! Rows, the centers of classes, and what they are to one another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use nearfar_core::{Error, Fraction, Purpose, Rng, Seed, position_of_name, shape};
@@ -20,8 +20,10 @@ pub struct ToCenters {
     pub centers: Tensor,
     /// How many training samples each class has; empty where nobody said.
     pub class_sizes: Vec<u64>,
-    /// How much of each label is spread over all classes.
+    /// How much of each label is spread over all classes, or over those of its super-class.
     pub label_smoothing: Fraction,
+    /// The super-class of each class, within which labels are smoothed; empty where they are smoothed over all.
+    pub super_classes: Vec<u32>,
 }
 
 impl ToCenters {
@@ -69,6 +71,7 @@ impl ToCenters {
             centers: centers.clone(),
             class_sizes: Vec::new(),
             label_smoothing: Fraction::literal(0.0),
+            super_classes: Vec::new(),
         })
     }
 
@@ -110,7 +113,8 @@ impl ToCenters {
     /// Cross-entropy of each row, `(n)`, of logits `(n, c)`.
     ///
     /// ```text
-    /// −(1 − ε) log p_own − ε/c Σ_c log p_c,   p = softmax of the logits,   ε = label_smoothing
+    /// −(1 − ε) log p_own − ε · mean of log p_c over all classes c (or those of the own super-class)
+    /// p = softmax of the logits,   ε = label_smoothing
     /// ```
     ///
     /// # Errors
@@ -121,8 +125,39 @@ impl ToCenters {
         let own = self.of_own(&log_p)?.neg()?;
         match self.label_smoothing.get() {
             0.0 => Ok(own),
-            smoothing => (own * (1.0 - smoothing))? - (log_p.mean(1)? * smoothing)?,
+            smoothing => (own * (1.0 - smoothing))? - (self.mean_around(&log_p)? * smoothing)?,
         }
+    }
+
+    /// Of numbers for each class, `(n, c)`, their mean over all classes, or over those of each row's super-class: `(n)`.
+    fn mean_around(&self, x: &Tensor) -> Result<Tensor> {
+        if self.super_classes.is_empty() {
+            return x.mean(1);
+        }
+        let (_, c) = x.dims2()?;
+        shape::length(
+            "super-classes",
+            ("super-classes", self.super_classes.len()),
+            ("classes", c),
+        )?;
+        let mut places = BTreeMap::new();
+        for &group in &self.super_classes {
+            let next = places.len();
+            places.entry(group).or_insert(next);
+        }
+        let g = places.len();
+        let (mut within, mut sizes) = (vec![0f32; c * g], vec![0f32; g]);
+        for (class, group) in self.super_classes.iter().enumerate() {
+            within[class * g + places[group]] = 1.0;
+            sizes[places[group]] += 1.0;
+        }
+        let on = |numbers: Vec<f32>, size: (usize, usize)| {
+            Tensor::from_vec(numbers, size, x.device())?.to_dtype(x.dtype())
+        };
+        let within = on(within, (c, g))?;
+        let group = self.own.to_dtype(x.dtype())?.matmul(&within)?; // (n, g)
+        let sums = x.matmul(&within)?.broadcast_div(&on(sizes, (1, g))?)?;
+        (sums * group)?.sum(1)
     }
 }
 
@@ -279,6 +314,28 @@ mod tests {
         let smooth = to.cross_entropy(&logits)?.to_vec1::<f64>()?;
         let wanted = 0.9 * (4.0f64 / 3.0).ln() + 0.1 * 4.0f64.ln();
         assert!((smooth[0] - wanted).abs() < 1e-15);
+        Ok(())
+    }
+
+    #[test]
+    fn labels_are_smoothed_within_their_super_class() -> Result<()> {
+        let logits = Tensor::new(&[[1f64, 2.0, -1.0], [0.5, 0.0, 3.0]], &Device::Cpu)?;
+        let rows = Tensor::new(&[[1f64], [1.0]], &Device::Cpu)?;
+        let centers = Tensor::new(&[[1f64], [1.0], [1.0]], &Device::Cpu)?;
+        let mut to = ToCenters::new(&rows, &centers, 1, &[0, 1])?;
+        to.label_smoothing = Fraction::literal(0.2);
+        to.super_classes = vec![7, 4, 7];
+        let found = to.cross_entropy(&logits)?.to_vec1::<f64>()?;
+        let log_p = log_softmax(&logits)?.to_vec2::<f64>()?;
+        let wanted = [
+            -0.8 * log_p[0][0] - 0.2 * (log_p[0][0] + log_p[0][2]) / 2.0,
+            -log_p[1][1], // Alone in its super-class.
+        ];
+        for (found, wanted) in found.iter().zip(wanted) {
+            assert!((found - wanted).abs() < 1e-12, "{found} {wanted}");
+        }
+        to.super_classes = vec![7];
+        assert!(to.cross_entropy(&logits).is_err());
         Ok(())
     }
 

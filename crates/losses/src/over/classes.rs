@@ -33,6 +33,8 @@ pub struct OverClasses<L> {
     pub class_sizes: Vec<u64>,
     /// How much of each label is spread over all classes.
     pub label_smoothing: Fraction,
+    /// The super-class of each class, within which labels are smoothed; empty where they are smoothed over all.
+    pub super_classes: Vec<u32>,
     /// Which rows count how much.
     pub mining: Mining,
     /// How the terms become one number.
@@ -52,6 +54,7 @@ impl<L: ClassificationLoss> OverClasses<L> {
             similarity: None,
             class_sizes: Vec::new(),
             label_smoothing: Fraction::literal(0.0),
+            super_classes: Vec::new(),
             mining: Mining::default(),
         }
     }
@@ -78,6 +81,7 @@ impl<L: ClassificationLoss> OverClasses<L> {
         Ok(ToCenters {
             class_sizes: self.class_sizes.clone(),
             label_smoothing: self.label_smoothing,
+            super_classes: self.super_classes.clone(),
             ..ToCenters::of(compared, rows, centers, k, labels)?
         })
     }
@@ -206,6 +210,13 @@ pub(crate) fn join<L: ClassificationLoss + 'static>(
             "{name} has no softmax whose labels could be smoothed; leave `label_smoothing` out"
         )))?;
     }
+    let told = join.super_classes.len();
+    if told > 0 && told != size.0 / loss.centers_per_class() {
+        Err(Error::Settings(format!(
+            "{name} has {} classes, and super-classes of {told} are told",
+            size.0 / loss.centers_per_class()
+        )))?;
+    }
     if loss.wants_class_sizes() && join.class_sizes.len() != size.0 / loss.centers_per_class() {
         Err(Error::Settings(format!(
             "{name} needs to know how many samples each of the {} classes has, and {} are told",
@@ -221,6 +232,7 @@ pub(crate) fn join<L: ClassificationLoss + 'static>(
         mining: join.mining(),
         class_sizes: std::mem::take(&mut join.class_sizes),
         label_smoothing,
+        super_classes: std::mem::take(&mut join.super_classes),
         similarity,
         loss,
         centers,

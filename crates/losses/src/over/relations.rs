@@ -52,6 +52,19 @@ pub(crate) fn own(comparison: &Comparison<'_>) -> Vec<bool> {
 /// # Errors
 /// When the relation has no sets.
 pub(crate) fn overlaps(name: &str, comparison: &Comparison<'_>) -> Result<Vec<f64>> {
+    let common = common_labels(name, comparison)?.into_iter();
+    let overlap = |(both, any)| match any {
+        0 => 1.0,
+        any => f64::from(both) / f64::from(any),
+    };
+    Ok(common.map(overlap).collect())
+}
+
+/// How many labels each anchor has in common with each reference, and how many the two have together, row-major.
+///
+/// # Errors
+/// When the relation has no sets.
+pub(crate) fn common_labels(name: &str, comparison: &Comparison<'_>) -> Result<Vec<(u32, u32)>> {
     by_sets(name, comparison)?;
     let Relation::Sets {
         anchors,
@@ -78,7 +91,7 @@ pub(crate) fn overlaps(name: &str, comparison: &Comparison<'_>) -> Result<Vec<f6
         bits
     };
     let (ours, theirs) = (bits(anchors), bits(references));
-    let mut overlaps = Vec::with_capacity(anchors.len() * references.len());
+    let mut common = Vec::with_capacity(anchors.len() * references.len());
     for one in ours.chunks(words) {
         for other in theirs.chunks(words) {
             let (mut both, mut any) = (0, 0);
@@ -86,14 +99,10 @@ pub(crate) fn overlaps(name: &str, comparison: &Comparison<'_>) -> Result<Vec<f6
                 both += (x & y).count_ones();
                 any += (x | y).count_ones();
             }
-            overlaps.push(if any == 0 {
-                1.0
-            } else {
-                f64::from(both) / f64::from(any)
-            });
+            common.push((both, any));
         }
     }
-    Ok(overlaps)
+    Ok(common)
 }
 
 #[cfg(test)]

@@ -143,18 +143,28 @@ impl Mapper for Losses {
                 sides.normalized = metric.normalizes();
                 let member = member(name, function.params(), chosen.map(Mining::by))?;
                 of_tuples(vec![member], &sides, pass, &mut outputs)?;
-                let labels = &sides.anchors.labels;
-                if name == "SmoothAPLoss" && labels.iter().all(|it| it == &labels[0]) {
-                    // The peer's grouping error again, without a mark: each row of the one class is a group of its own. By
-                    // the definition the loss is 0.
-                    outputs.leave_out("loss");
-                    outputs.leave_out("grad_embeddings");
+                if name == "SmoothAPLoss" {
+                    of_one_class(&sides, &mut outputs)?;
                 }
             }
         }
         given.finish()?;
         Ok(outputs)
     }
+}
+
+/// The peer's grouping error again, without a mark: of a batch of one class each row is a group of its own, and its loss is not 0. By
+/// the definition no order of the rows is better than another.
+fn of_one_class(sides: &Sides, outputs: &mut Outputs) -> Mapped<()> {
+    let labels = &sides.anchors.labels;
+    if labels.windows(2).all(|two| two[0] == two[1]) {
+        outputs.define("loss", Array::scalar(0.0));
+        outputs.define(
+            "grad_embeddings",
+            Array::of(&sides.embeddings.zeros_like()?)?,
+        );
+    }
+    Ok(())
 }
 
 /// A family of losses without parameters of their own.

@@ -1,21 +1,21 @@
 //! Losses of tuples with parameters or state of their own.
 
-use candle_core::Var;
+use candle_core::{DType, Var};
 use nearfar_core::{Comparison, Embeddings, Finite, Fraction, Loss, NonNegative, Reducer};
 use nearfar_losses::{Compat, DynamicSoftMargin, GapNegatives, Join, LossConfig, Margin, Mining};
 
-use super::{Sides, added, chosen, gradient, rng};
+use super::{Member, Sides, added, chosen, gradient, rng};
 use crate::golden::{Array, Given, Mapped, Outputs, Settings};
 use crate::mapper::metric::Metric;
 use crate::mapper::{Pass, reducers};
 
 /// The peer's names of those that are ours.
-pub(super) const NAMES: [&str; 2] = ["DynamicSoftMarginLoss", "MarginLoss"];
+pub(super) const NAMES: [&str; 2] = ["DynamicSoftMarginLoss", MARGIN];
 
 pub(super) fn run(given: &Given<'_>, pass: Pass) -> Mapped<Outputs> {
     let params = given.case.function.params();
     match given.case.function.short() {
-        "MarginLoss" => margin(given, params, pass),
+        MARGIN => margin(given, params, pass),
         _ => dynamic_soft_margin(given, params, pass),
     }
 }
@@ -32,6 +32,42 @@ fn joined(given: &Given<'_>, metric: Metric, pass: Pass) -> Mapped<Join> {
     })
 }
 
+/// The one of them that can be a member of another loss.
+pub(super) const MARGIN: &str = "MarginLoss";
+
+/// It, with a boundary that is not learned.
+pub(super) fn margin_member(mut params: Settings, mining: Mining, dtype: DType) -> Mapped<Member> {
+    let metric = Metric::of_object(params.object("distance")?, Metric::LP)?;
+    let settings = margin_settings(&mut params, metric)?;
+    let reducer = reducers::of_object(params.object("reducer")?, Reducer::Divisor {})?;
+    params.finish()?;
+    let loss = LossConfig::Margin(settings).build(Join {
+        distance: Some(metric.distance()),
+        miner: mining.miner,
+        miner_distance: mining.distance,
+        reducer: Some(reducer.clone()),
+        dtype,
+        ..Join::default()
+    })?;
+    Ok(Member {
+        weight: 1.0,
+        loss,
+        reducer,
+        embeddings: None,
+        by_class: false,
+    })
+}
+
+fn margin_settings(params: &mut Settings, metric: Metric) -> Mapped<Margin> {
+    Ok(Margin {
+        margin: NonNegative::new(params.number_or("margin", 0.2)?)?,
+        beta: Finite::new(metric.on_distance_scale(params.number_or("beta", 1.2)?))?,
+        learn_beta: params.flag_or("learn_beta", false)?,
+        per_class: false,
+        nu: NonNegative::new(params.number_or("nu", 0.0)?)?,
+    })
+}
+
 fn margin(given: &Given<'_>, mut params: Settings, pass: Pass) -> Mapped<Outputs> {
     let mut sides = Sides::read(given, pass)?;
     let mut outputs = Outputs::default();
@@ -39,11 +75,8 @@ fn margin(given: &Given<'_>, mut params: Settings, pass: Pass) -> Mapped<Outputs
     sides.normalized = metric.normalizes();
     let classes = params.count("num_classes")?;
     let settings = Margin {
-        margin: NonNegative::new(params.number_or("margin", 0.2)?)?,
-        beta: Finite::new(metric.on_distance_scale(params.number_or("beta", 1.2)?))?,
-        learn_beta: params.flag_or("learn_beta", false)?,
         per_class: classes.is_some(),
-        nu: NonNegative::new(params.number_or("nu", 0.0)?)?,
+        ..margin_settings(&mut params, metric)?
     };
     let reducer = reducers::of_object(params.object("reducer")?, Reducer::Divisor {})?;
     params.finish()?;

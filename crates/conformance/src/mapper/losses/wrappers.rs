@@ -1,6 +1,6 @@
 //! Losses of losses, and of whole batches without classes.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use nearfar_core::{
     Comparison, Embeddings, Finite, Fraction, Loss, NonNegative, Positive, Reducer, Stateful,
 };
@@ -10,7 +10,7 @@ use nearfar_losses::{
 };
 use std::num::NonZeroUsize;
 
-use super::{Member, added, gradient, is_kind, member, rng};
+use super::{Member, added, gradient, is_kind, member, rng, tuples};
 use crate::golden::{Array, Case, Given, Mapped, Object, Outputs, Settings, Trouble};
 use crate::mapper::metric::rows_of_zeros;
 use crate::mapper::{Claim, Pass, miners};
@@ -27,10 +27,7 @@ pub(super) const NAMES: [&str; 4] = [
 pub(super) fn claims(case: &Case) -> Claim {
     let remembers = case.function.short() == "CrossBatchMemory";
     match case.function.params().object("loss") {
-        // The peer takes the number of a slot for the number of a row of the batch, whose negatives it then adds.
-        Ok(Some(inner)) if remembers && inner.name == "LiftedStructureLoss" => {
-            Claim::NotWith("with LiftedStructureLoss, which takes slots for rows".into())
-        }
+        Ok(Some(inner)) if remembers && inner.name == tuples::MARGIN => Claim::Ours,
         Ok(Some(inner)) if !is_kind(&inner.name) => Claim::NotWith(format!("with {}", inner.name)),
         _ => Claim::Ours,
     }
@@ -84,8 +81,11 @@ fn put(
     Ok(())
 }
 
-fn inner(params: &mut Settings, mining: Option<Mining>) -> Mapped<Member> {
+fn inner(params: &mut Settings, mining: Option<Mining>, dtype: DType) -> Mapped<Member> {
     match params.object("loss")? {
+        Some(Object { name, params }) if name == tuples::MARGIN => {
+            tuples::margin_member(params, mining.unwrap_or_default(), dtype)
+        }
         Some(Object { name, params }) => member(&name, params, mining),
         None => Err(Trouble::unmapped("a loss of no loss")),
     }
@@ -114,7 +114,7 @@ fn memory(given: &Given<'_>, mut params: Settings, pass: Pass) -> Mapped<Outputs
     for read in ["memory_size", "embedding_size", "miner"] {
         params.value(read);
     }
-    let Member { loss, reducer, .. } = inner(&mut params, mining)?;
+    let Member { loss, reducer, .. } = inner(&mut params, mining, pass.dtype())?;
     params.finish()?;
     let settings = Memory { size, warmup: 0 };
     let width = width.unwrap_or(0);
@@ -208,7 +208,7 @@ fn put_views(loss: &dyn Loss, reducer: &Reducer, given: &Given<'_>, pass: Pass) 
 
 fn views(given: &Given<'_>, mut params: Settings, pass: Pass) -> Mapped<Outputs> {
     let symmetric = params.flag_or("symmetric", true)?;
-    let Member { loss, reducer, .. } = inner(&mut params, None)?;
+    let Member { loss, reducer, .. } = inner(&mut params, None, pass.dtype())?;
     params.finish()?;
     let settings = SelfSupervision { symmetric };
     let loss = SelfSupervised { loss, settings };
