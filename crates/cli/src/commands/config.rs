@@ -108,10 +108,19 @@ macro_rules! entries {
     };
 }
 
-/// The losses, with what each reads.
+/// The losses, with what each reads and what its presets change.
 fn losses() -> Result<Vec<Value>, Error> {
     let entry = |loss: &nearfar_losses::LossConfig| {
-        let mut entry = entry(loss.name(), &loss.doc(), loss)?;
+        let presets = match loss.presets() {
+            same if same.is_empty() => {
+                "The presets `paper` and `peer` are the defaults.".to_owned()
+            }
+            lines => {
+                format!("Presets, where they differ from the defaults:\n\n```toml\n{lines}\n```")
+            }
+        };
+        let doc = format!("{}\n\n{presets}", loss.doc());
+        let mut entry = entry(loss.name(), &doc, loss)?;
         entry["reads"] = json!(loss.reads().name());
         Ok(entry)
     };
@@ -135,23 +144,6 @@ fn reference() -> Result<Value, Error> {
         "optimizers": entries!(nearfar_trainer::OptimizerConfig::all()),
         "schedules": entries!(nearfar_trainer::ScheduleConfig::all()),
     }))
-}
-
-/// The losses, each with what its presets change.
-fn losses() -> Result<Vec<Value>, Error> {
-    let all = nearfar_losses::LossConfig::all();
-    let entries = all.iter().map(|loss| {
-        let presets = match loss.presets() {
-            same if same.is_empty() => {
-                "The presets `paper` and `peer` are the defaults.".to_owned()
-            }
-            lines => {
-                format!("Presets, where they differ from the defaults:\n\n```toml\n{lines}\n```")
-            }
-        };
-        entry(loss.name(), &format!("{}\n\n{presets}", loss.doc()), loss)
-    });
-    entries.collect()
 }
 
 fn text(reference: &Value) -> String {
