@@ -1,11 +1,11 @@
 //! Bhattacharyya distance.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, Positive, shape};
+use nearfar_core::{Axioms, Distance, Positive};
 use nearfar_kernels::{RowOf, RowPair};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, roots};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, roots};
 use crate::coordinates::{self, add_to, sum};
 
 /// `−ln Σ_k √(p_k q_k)`
@@ -37,17 +37,25 @@ impl Default for Bhattacharyya {
     }
 }
 
+impl Bhattacharyya {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "bhattacharyya",
+            smoothing: self.smoothing.get(),
+            made: roots,
+        }
+    }
+}
+
 impl Distance for Bhattacharyya {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("bhattacharyya", ("x", x), ("y", y))?;
-        let (p, q) = roots("bhattacharyya", x, y, self.smoothing.get())?;
-        coordinates::matrix(&OfRoots, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .matrix(x, y, |p, q| coordinates::matrix(&OfRoots, p, q))
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("bhattacharyya", ("x", x), ("y", y))?;
-        let (p, q) = roots("bhattacharyya", x, y, self.smoothing.get())?;
-        coordinates::paired(&OfRoots, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .paired(x, y, |p, q| coordinates::paired(&OfRoots, p, q))
     }
 
     fn axioms(&self) -> Axioms {

@@ -1,11 +1,11 @@
 //! Chi-square distance.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, NonNegative, shape};
+use nearfar_core::{Axioms, Distance, NonNegative};
 use nearfar_kernels::{RowOf, RowPair};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, both};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, both};
 use crate::coordinates::{self, add_to, share, sum};
 
 /// `½ Σ_k (p_k − q_k)² / (p_k + q_k)`, a term 0/0 is 0, from 0 to 1
@@ -30,17 +30,25 @@ impl Default for ChiSquare {
     }
 }
 
+impl ChiSquare {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "chi_square",
+            smoothing: self.smoothing.get(),
+            made: both,
+        }
+    }
+}
+
 impl Distance for ChiSquare {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("chi_square", ("x", x), ("y", y))?;
-        let (p, q) = both("chi_square", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Terms, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .matrix(x, y, |p, q| coordinates::matrix(&Terms, p, q))
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("chi_square", ("x", x), ("y", y))?;
-        let (p, q) = both("chi_square", x, y, self.smoothing.get())?;
-        coordinates::paired(&Terms, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .paired(x, y, |p, q| coordinates::paired(&Terms, p, q))
     }
 
     fn axioms(&self) -> Axioms {

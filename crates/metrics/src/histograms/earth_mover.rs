@@ -1,11 +1,11 @@
 //! Earth mover's distance on a line.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, NonNegative, shape};
+use nearfar_core::{Axioms, Distance, NonNegative};
 use nearfar_kernels::{RowOf, RowPair};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, both};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, both};
 use crate::coordinates::{self, sign};
 
 /// `Σ_k |P_k − Q_k|` with the cumulated shares `P_k = Σ_{j ≤ k} p_j`
@@ -45,17 +45,25 @@ impl Default for EarthMover {
     }
 }
 
+impl EarthMover {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "earth_mover",
+            smoothing: self.smoothing.get(),
+            made: both,
+        }
+    }
+}
+
 impl Distance for EarthMover {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("earth_mover", ("x", x), ("y", y))?;
-        let (p, q) = both("earth_mover", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Cumulated, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .matrix(x, y, |p, q| coordinates::matrix(&Cumulated, p, q))
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("earth_mover", ("x", x), ("y", y))?;
-        let (p, q) = both("earth_mover", x, y, self.smoothing.get())?;
-        coordinates::paired(&Cumulated, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .paired(x, y, |p, q| coordinates::paired(&Cumulated, p, q))
     }
 
     fn axioms(&self) -> Axioms {

@@ -1,10 +1,10 @@
 //! Hellinger distance.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, NonNegative, shape};
+use nearfar_core::{Axioms, Distance, NonNegative};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, roots};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, roots};
 use crate::Euclidean;
 
 /// `√(½ Σ_k (√p_k − √q_k)²) = √(1 − BC)`, from 0 to 1
@@ -45,17 +45,27 @@ impl Default for Hellinger {
     }
 }
 
+impl Hellinger {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "hellinger",
+            smoothing: self.smoothing.get(),
+            made: roots,
+        }
+    }
+}
+
 impl Distance for Hellinger {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("hellinger", ("x", x), ("y", y))?;
-        let (p, q) = roots("hellinger", x, y, self.smoothing.get())?;
-        (Euclidean {}.matrix(&p, &q)? * std::f64::consts::FRAC_1_SQRT_2)?.to_dtype(x.dtype())
+        self.sides().matrix(x, y, |p, q| {
+            Euclidean {}.matrix(p, q)? * std::f64::consts::FRAC_1_SQRT_2
+        })
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("hellinger", ("x", x), ("y", y))?;
-        let (p, q) = roots("hellinger", x, y, self.smoothing.get())?;
-        (Euclidean {}.paired(&p, &q)? * std::f64::consts::FRAC_1_SQRT_2)?.to_dtype(x.dtype())
+        self.sides().paired(x, y, |p, q| {
+            Euclidean {}.paired(p, q)? * std::f64::consts::FRAC_1_SQRT_2
+        })
     }
 
     fn axioms(&self) -> Axioms {

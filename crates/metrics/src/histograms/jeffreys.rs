@@ -1,11 +1,11 @@
 //! Jeffreys divergence.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, Positive, shape};
+use nearfar_core::{Axioms, Distance, Positive};
 use nearfar_kernels::{RowOf, RowPair};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, with_logarithms};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, with_logarithms};
 use crate::coordinates;
 
 /// `Σ_k (p_k − q_k) ln(p_k / q_k) = KL(p‖q) + KL(q‖p)`
@@ -35,17 +35,25 @@ impl Default for Jeffreys {
     }
 }
 
+impl Jeffreys {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "jeffreys",
+            smoothing: self.smoothing.get(),
+            made: with_logarithms,
+        }
+    }
+}
+
 impl Distance for Jeffreys {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("jeffreys", ("x", x), ("y", y))?;
-        let (p, q) = with_logarithms("jeffreys", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Terms, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .matrix(x, y, |p, q| coordinates::matrix(&Terms, p, q))
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("jeffreys", ("x", x), ("y", y))?;
-        let (p, q) = with_logarithms("jeffreys", x, y, self.smoothing.get())?;
-        coordinates::paired(&Terms, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .paired(x, y, |p, q| coordinates::paired(&Terms, p, q))
     }
 
     fn axioms(&self) -> Axioms {

@@ -1,10 +1,10 @@
 //! Jeffries–Matusita distance.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, NonNegative, shape};
+use nearfar_core::{Axioms, Distance, NonNegative};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, roots};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, roots};
 use crate::{Euclidean, SquaredEuclidean};
 
 /// `√(2 (1 − e^{−B}))` with the Bhattacharyya distance `B`, or its square, from 0 to √2 or 2
@@ -47,17 +47,25 @@ impl JeffriesMatusita {
     }
 }
 
+impl JeffriesMatusita {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "jeffries_matusita",
+            smoothing: self.smoothing.get(),
+            made: roots,
+        }
+    }
+}
+
 impl Distance for JeffriesMatusita {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("jeffries_matusita", ("x", x), ("y", y))?;
-        let (p, q) = roots("jeffries_matusita", x, y, self.smoothing.get())?;
-        self.of_roots().matrix(&p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .matrix(x, y, |p, q| self.of_roots().matrix(p, q))
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("jeffries_matusita", ("x", x), ("y", y))?;
-        let (p, q) = roots("jeffries_matusita", x, y, self.smoothing.get())?;
-        self.of_roots().paired(&p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .paired(x, y, |p, q| self.of_roots().paired(p, q))
     }
 
     fn axioms(&self) -> Axioms {

@@ -1,11 +1,11 @@
 //! Jensen–Shannon divergence.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, NonNegative, shape};
+use nearfar_core::{Axioms, Distance, NonNegative};
 use nearfar_kernels::{RowOf, RowPair};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, both};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, both};
 use crate::coordinates::{self, add_to, share, sum};
 
 /// `½ KL(p‖m) + ½ KL(q‖m)` with `m = (p + q) / 2`, from 0 to ln 2
@@ -37,17 +37,25 @@ impl Default for JensenShannon {
     }
 }
 
+impl JensenShannon {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "jensen_shannon",
+            smoothing: self.smoothing.get(),
+            made: both,
+        }
+    }
+}
+
 impl Distance for JensenShannon {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("jensen_shannon", ("x", x), ("y", y))?;
-        let (p, q) = both("jensen_shannon", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Terms, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .matrix(x, y, |p, q| coordinates::matrix(&Terms, p, q))
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("jensen_shannon", ("x", x), ("y", y))?;
-        let (p, q) = both("jensen_shannon", x, y, self.smoothing.get())?;
-        coordinates::paired(&Terms, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .paired(x, y, |p, q| coordinates::paired(&Terms, p, q))
     }
 
     fn axioms(&self) -> Axioms {

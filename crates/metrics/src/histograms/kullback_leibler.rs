@@ -1,11 +1,11 @@
 //! Kullback–Leibler divergence.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, Positive, shape};
+use nearfar_core::{Axioms, Distance, Positive};
 use nearfar_kernels::{RowOf, RowPair};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, with_logarithms};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, with_logarithms};
 use crate::coordinates;
 
 /// `Σ_k p_k ln(p_k / q_k)`
@@ -36,17 +36,25 @@ impl Default for KullbackLeibler {
     }
 }
 
+impl KullbackLeibler {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "kullback_leibler",
+            smoothing: self.smoothing.get(),
+            made: with_logarithms,
+        }
+    }
+}
+
 impl Distance for KullbackLeibler {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("kullback_leibler", ("x", x), ("y", y))?;
-        let (p, q) = with_logarithms("kullback_leibler", x, y, self.smoothing.get())?;
-        coordinates::matrix(&Terms, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .matrix(x, y, |p, q| coordinates::matrix(&Terms, p, q))
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("kullback_leibler", ("x", x), ("y", y))?;
-        let (p, q) = with_logarithms("kullback_leibler", x, y, self.smoothing.get())?;
-        coordinates::paired(&Terms, &p, &q)?.to_dtype(x.dtype())
+        self.sides()
+            .paired(x, y, |p, q| coordinates::paired(&Terms, p, q))
     }
 
     fn axioms(&self) -> Axioms {

@@ -1,10 +1,10 @@
 //! Matusita distance.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, NonNegative, shape};
+use nearfar_core::{Axioms, Distance, NonNegative};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, roots};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, roots};
 use crate::Euclidean;
 
 /// `√Σ_k (√p_k − √q_k)² = √(2 − 2 BC)`, from 0 to √2
@@ -35,17 +35,23 @@ impl Default for Matusita {
     }
 }
 
+impl Matusita {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "matusita",
+            smoothing: self.smoothing.get(),
+            made: roots,
+        }
+    }
+}
+
 impl Distance for Matusita {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("matusita", ("x", x), ("y", y))?;
-        let (p, q) = roots("matusita", x, y, self.smoothing.get())?;
-        Euclidean {}.matrix(&p, &q)?.to_dtype(x.dtype())
+        self.sides().matrix(x, y, |p, q| Euclidean {}.matrix(p, q))
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("matusita", ("x", x), ("y", y))?;
-        let (p, q) = roots("matusita", x, y, self.smoothing.get())?;
-        Euclidean {}.paired(&p, &q)?.to_dtype(x.dtype())
+        self.sides().paired(x, y, |p, q| Euclidean {}.paired(p, q))
     }
 
     fn axioms(&self) -> Axioms {

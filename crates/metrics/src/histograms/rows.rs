@@ -10,6 +10,42 @@ pub(super) const METRIC_OF_DISTRIBUTIONS: Axioms = Axioms {
     ..Axioms::METRIC
 };
 
+/// What a distance of histograms makes of its two sides, before its formula sees them.
+pub(super) struct Sides {
+    /// The distance, in messages.
+    pub(super) name: &'static str,
+    /// Added to every bin.
+    pub(super) smoothing: f64,
+    /// [`both`] as they are, their [`roots`], or [`with_logarithms`].
+    pub(super) made: fn(&str, &Tensor, &Tensor, f64) -> Result<(Tensor, Tensor)>,
+}
+
+impl Sides {
+    /// Every row of `x` with every row of `y`, by a formula of matrices; in the type of `x`.
+    pub(super) fn matrix(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        formula: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        shape::rows_of_one_width(self.name, ("x", x), ("y", y))?;
+        let (p, q) = (self.made)(self.name, x, y, self.smoothing)?;
+        formula(&p, &q)?.to_dtype(x.dtype())
+    }
+
+    /// The same row by row.
+    pub(super) fn paired(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        formula: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        shape::same(self.name, ("x", x), ("y", y))?;
+        let (p, q) = (self.made)(self.name, x, y, self.smoothing)?;
+        formula(&p, &q)?.to_dtype(x.dtype())
+    }
+}
+
 /// The rows divided by their sum, then smoothed: `(p + smoothing) / (1 + d · smoothing)`.
 ///
 /// A row of zeros becomes the uniform histogram, without a gradient. Half numbers become f32, which can hold a smoothing.

@@ -1,10 +1,10 @@
 //! Total variation distance.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Axioms, Distance, NonNegative, shape};
+use nearfar_core::{Axioms, Distance, NonNegative};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{METRIC_OF_DISTRIBUTIONS, both};
+use super::rows::{METRIC_OF_DISTRIBUTIONS, Sides, both};
 use crate::Manhattan;
 
 /// `½ Σ_k |p_k − q_k|`, from 0 to 1
@@ -29,17 +29,25 @@ impl Default for TotalVariation {
     }
 }
 
+impl TotalVariation {
+    fn sides(&self) -> Sides {
+        Sides {
+            name: "total_variation",
+            smoothing: self.smoothing.get(),
+            made: both,
+        }
+    }
+}
+
 impl Distance for TotalVariation {
     fn matrix(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::rows_of_one_width("total_variation", ("x", x), ("y", y))?;
-        let (p, q) = both("total_variation", x, y, self.smoothing.get())?;
-        (Manhattan {}.matrix(&p, &q)? * 0.5)?.to_dtype(x.dtype())
+        self.sides()
+            .matrix(x, y, |p, q| Manhattan {}.matrix(p, q)? * 0.5)
     }
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        shape::same("total_variation", ("x", x), ("y", y))?;
-        let (p, q) = both("total_variation", x, y, self.smoothing.get())?;
-        (Manhattan {}.paired(&p, &q)? * 0.5)?.to_dtype(x.dtype())
+        self.sides()
+            .paired(x, y, |p, q| Manhattan {}.paired(p, q)? * 0.5)
     }
 
     fn axioms(&self) -> Axioms {
