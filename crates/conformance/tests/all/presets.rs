@@ -61,7 +61,8 @@ const BATCH: [&str; 8] = [
 ];
 
 /// Outputs beside the value and its gradients.
-const BESIDE: [&str; 9] = [
+const BESIDE: [&str; 10] = [
+    "unreduced.margin_loss",
     "logits",
     "hist_after",
     "weight_after",

@@ -40,7 +40,8 @@ impl Default for Memory {
 ///
 /// A batch is taken into the memory first, then each of its rows is compared with all of it, but not with itself (by its id: a
 /// memory longer than an epoch leaves out the row's older selves too). Only the batch has a gradient. A miner chooses among the
-/// memory. Slots that were never filled do not count. Reads classes.
+/// memory; with `random` it draws some triplets of each row, as `TripletMinerWithMemory` of open-metric-learning does of a bank of
+/// some batches. Slots that were never filled do not count. Reads classes.
 ///
 /// The memory is state: the rows, their labels and ids, and where the next batch goes are part of a checkpoint.
 ///

@@ -115,15 +115,16 @@ impl ListLoss for Lifted {
     fn lists_of(&self, lists: &Lists<'_>) -> Result<Weighted> {
         let (n, m) = lists.similarity.dims2()?;
         let mut rows = vec![None; m];
-        for (row, column) in lists.own.iter().enumerate() {
-            if let Some(column) = column {
-                rows[*column as usize] = Some(row as u32);
-            }
-        }
-        let elsewhere = rows.iter().all(Option::is_none);
-        if elsewhere && self.compat == Some(Compat::Pml) {
+        if self.compat == Some(Compat::Pml) {
+            // By number, whatever lies there.
             let anchors = rows.iter_mut().take(n).zip(0..);
             anchors.for_each(|(row, anchor)| *row = Some(anchor));
+        } else {
+            for (row, column) in lists.own.iter().enumerate() {
+                if let Some(column) = column {
+                    rows[*column as usize] = Some(row as u32);
+                }
+            }
         }
         self.over(lists.similarity, lists.positive, lists.negative, &rows)
     }
