@@ -41,7 +41,8 @@ fn value(loss: &dyn Loss, rows: &Embeddings) -> Result<f64> {
 }
 
 fn rows(numbers: &[[f64; 3]], labels: &[u32]) -> Embeddings {
-    let vectors = Tensor::new(numbers, &Device::Cpu).expect("small");
+    let size = (numbers.len(), 3);
+    let vectors = Tensor::from_slice(numbers.as_flattened(), size, &Device::Cpu).expect("small");
     Embeddings::labeled(vectors, labels.to_vec()).expect("a label each")
 }
 
@@ -150,9 +151,9 @@ fn d07_the_instance_loss_wants_the_row_s_own_instance() -> Result<()> {
     let centers = &loss.parameters()[0].var;
     let batch = rows(&[SIX[0], SIX[1], SIX[1]], &[4, 2, 2]);
     // The center of each label is its row: as near as can be, all others orthogonal or opposite to none of them.
-    let mut numbers = vec![[0f64, 0.0, -1.0]; centers.dims()[0]];
+    let mut numbers = [[0f64, 0.0, -1.0]; 9];
     (numbers[4], numbers[2]) = (SIX[0], SIX[1]);
-    centers.set(&Tensor::new(numbers, &Device::Cpu)?)?;
+    centers.set(&Tensor::new(&numbers, &Device::Cpu)?)?;
     let right = value(&*loss, &batch)?;
     let wrong = value(&*loss, &rows(&[SIX[0], SIX[1], SIX[1]], &[2, 4, 4]))?;
     assert!(right < 1e-6 && wrong > 10.0, "{right} {wrong}");
