@@ -59,23 +59,34 @@ fn small(mut table: toml::Table, folder: &Path) -> toml::Table {
     };
     let data = table["data"].as_table_mut().expect("data");
     let (name, settings) = data.iter_mut().next().expect("one name");
-    let file = match name.as_str() {
-        "pairs" => Some(("pairs.csv", pairs())),
-        "texts" => Some(("texts.csv", texts())),
-        "table" => Some(("table.csv", rows())),
-        "glyphs" | "omniglot" | "folder" => None,
+    let columns = ["labels", "target"];
+    let column = columns.iter().find(|it| settings.get(**it).is_some());
+    const GLYPHS: &str = "it.glyphs = { classes = 40, test_classes = 4, samples = 8, size = 16";
+    let (file, data) = match name.as_str() {
+        "pairs" => (Some(("pairs.csv", pairs())), None),
+        "texts" => (Some(("texts.csv", texts())), None),
+        "table" => {
+            let name = column.map_or("label", |it| settings[*it].as_str().expect("a name"));
+            (Some(("table.csv", rows(name, column.copied()))), None)
+        }
+        "glyphs" | "omniglot" | "folder" => (None, Some(value(&format!("{GLYPHS} }}")))),
+        "images_csv" => {
+            let domains = settings.get("domain").is_some();
+            let glyphs = format!("{GLYPHS}, domains = {domains} }}");
+            (None, Some(value(&glyphs)))
+        }
+        "masks" => {
+            let scenes = "it.scenes = { scenes = 40, test_scenes = 8, size = 16 }";
+            (None, Some(value(scenes)))
+        }
         other => panic!("no stand-in for `data.{other}` yet"),
     };
-    match file {
-        Some((file, text)) => {
-            std::fs::write(folder.join(file), text).expect("written");
-            settings["path"] = file.into();
-        }
-        None => {
-            let glyphs =
-                value("it.glyphs = { classes = 40, test_classes = 4, samples = 8, size = 16 }");
-            table.insert("data".into(), glyphs);
-        }
+    if let Some((file, text)) = file {
+        std::fs::write(folder.join(file), text).expect("written");
+        settings["path"] = file.into();
+    }
+    if let Some(data) = data {
+        table.insert("data".into(), data);
     }
     let samplers = table["sampler"].as_table_mut().expect("sampler");
     for (_, sampler) in samplers.iter_mut() {
@@ -129,11 +140,17 @@ fn texts() -> String {
     text
 }
 
-fn rows() -> String {
-    let mut text = "a,b,c,label\n".to_string();
+/// Features, and a column of what is known of them: a class, or what `kind` says.
+fn rows(column: &str, kind: Option<&str>) -> String {
+    let mut text = format!("a,b,c,{column}\n");
     for row in 0..200 {
         let (a, b, c) = (row * (row % 20), (row * 7) % 11, (row + row % 20) % 13);
-        writeln!(text, "{a},{b},{c},c{}", row % 20).expect("a string");
+        let known = match kind {
+            Some("labels") => format!("t{};u{}", row % 4, row % 3),
+            Some("target") => ((row * 7) % 60).to_string(),
+            _ => format!("c{}", row % 20),
+        };
+        writeln!(text, "{a},{b},{c},{known}").expect("a string");
     }
     text
 }
