@@ -8,6 +8,7 @@ use crate::clustering::{Agreement, KMeans, k_means};
 use crate::correlation::{kendall, mean_squared_error, pearson, spearman};
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
+use crate::relevance::{knn_error, search_relevant, share, target_pairs};
 use crate::retrieval::{
     PerQuery, knn_accuracy, map_at_r, mean_average_precision, mean_reciprocal_rank, precision_at,
     r_precision, recall_at,
@@ -29,6 +30,23 @@ pub enum Subject<'a> {
         gallery: &'a EmbeddingTable,
         /// What a query is not shown.
         exclude: Exclude<'a>,
+    },
+    /// Each row of a table against all others of it; those are relevant that share a label with it.
+    Sets {
+        /// The rows.
+        table: &'a EmbeddingTable,
+        /// The labels of each.
+        sets: &'a [Vec<u32>],
+    },
+    /// Rows with real targets: correlations are those of the distances of pairs with how far their targets are, errors those of
+    /// estimates from neighbors.
+    Targets {
+        /// The rows.
+        table: &'a EmbeddingTable,
+        /// The target of each.
+        targets: &'a [f32],
+        /// Where neighbors are looked for, with their targets; among the other rows where there is none.
+        gallery: Option<(&'a EmbeddingTable, &'a [f32])>,
     },
     /// Predicted scores of pairs, and the scores they should have.
     Scored {
@@ -135,6 +153,12 @@ pub fn evaluate(
             gallery,
             exclude,
         } => tables(&mut evaluation, queries, gallery, exclude, scores, settings)?,
+        Subject::Sets { table, sets } => evaluation.sets(table, sets, scores, settings)?,
+        Subject::Targets {
+            table,
+            targets,
+            gallery,
+        } => evaluation.targets(table, targets, gallery, scores, settings)?,
         Subject::Scored { predicted, given } => {
             for &score in scores {
                 let value = match score {
@@ -169,6 +193,7 @@ fn wrong(score: Score, given: &'static str) -> Error {
             Family::Retrieval | Family::Clustering => "rows with classes",
             Family::Verification => "rows with classes, or pairs of one class or two",
             Family::Correlation => "pairs with scores",
+            Family::Regression => "rows with targets",
         },
         given,
     }
@@ -182,7 +207,10 @@ fn tables(
     scores: &[Score],
     settings: &Settings<'_>,
 ) -> Result<()> {
-    if let Some(other) = scores.iter().find(|it| it.family() == Family::Correlation) {
+    if let Some(other) = scores
+        .iter()
+        .find(|it| matches!(it.family(), Family::Correlation | Family::Regression))
+    {
         return Err(wrong(*other, "rows, each on its own"));
     }
     let wants = |family| scores.iter().any(|score| score.family() == family);
@@ -212,6 +240,93 @@ fn tables(
 }
 
 impl Evaluation {
+    fn sets(
+        &mut self,
+        table: &EmbeddingTable,
+        sets: &[Vec<u32>],
+        scores: &[Score],
+        settings: &Settings<'_>,
+    ) -> Result<()> {
+        let fits = |score: &&Score| {
+            score.family() == Family::Retrieval && !matches!(score, Score::KnnAccuracy(_))
+        };
+        if let Some(other) = scores.iter().find(|score| !fits(score)) {
+            return Err(wrong(*other, "rows with sets of labels"));
+        }
+        if sets.len() != table.len() {
+            return Err(Error::Lengths {
+                left: "rows",
+                left_length: table.len(),
+                right: "the sets of labels",
+                right_length: sets.len(),
+            });
+        }
+        let farthest = scores.iter().map(|score| score.neighbors()).max();
+        let search = Search {
+            k: farthest.unwrap_or(0).max(settings.keep),
+            exclude: Exclude::SameIndex,
+            ..Search::default()
+        };
+        let relevant = |query: usize, row: usize| share(&sets[query], &sets[row]);
+        let neighbors = search_relevant(table, table, settings.measure, &search, &relevant)?;
+        self.retrieval(neighbors, scores)
+    }
+
+    fn targets(
+        &mut self,
+        table: &EmbeddingTable,
+        targets: &[f32],
+        gallery: Option<(&EmbeddingTable, &[f32])>,
+        scores: &[Score],
+        settings: &Settings<'_>,
+    ) -> Result<()> {
+        self.queries = table.len();
+        let wants = |family| scores.iter().any(|score| score.family() == family);
+        if wants(Family::Correlation) {
+            let (seed, limit) = (settings.seed, settings.pairs);
+            let (distances, apart) = target_pairs(table, targets, settings.measure, limit, seed)?;
+            for &score in scores {
+                let value = match score {
+                    Score::Pearson => pearson(&distances, &apart),
+                    Score::Spearman => spearman(&distances, &apart),
+                    Score::Kendall => kendall(&distances, &apart),
+                    _ => continue,
+                };
+                self.put(score, value)?;
+            }
+        }
+        let (rows, of_rows) = gallery.unwrap_or((table, targets));
+        let search_for = Search {
+            k: scores
+                .iter()
+                .map(|score| score.neighbors())
+                .max()
+                .unwrap_or(0),
+            exclude: match gallery {
+                Some(_) => Exclude::Nothing,
+                None => Exclude::SameIndex,
+            },
+            ..Search::default()
+        };
+        let neighbors = search(table, rows, settings.measure, &search_for)?;
+        self.not_finite = (
+            neighbors.queries_not_finite.len(),
+            neighbors.gallery_not_finite.len(),
+        );
+        for &score in scores {
+            match score {
+                Score::KnnError(k) => {
+                    let mean = knn_error(&neighbors, k, targets, of_rows)?.mean();
+                    let none = || Error::Undefined("there is no other row to estimate from".into());
+                    self.put(score, mean.ok_or_else(none))?;
+                }
+                Score::Pearson | Score::Spearman | Score::Kendall => {}
+                other => return Err(wrong(other, "rows with real targets")),
+            }
+        }
+        Ok(())
+    }
+
     fn put(&mut self, score: Score, value: Result<f64>) -> Result<()> {
         match value {
             Ok(value) => {
@@ -345,7 +460,7 @@ mod tests {
 
     fn tabular() -> Vec<Score> {
         let all = Score::all().into_iter();
-        all.filter(|score| score.family() != Family::Correlation)
+        all.filter(|score| !matches!(score.family(), Family::Correlation | Family::Regression))
             .collect()
     }
 
@@ -449,6 +564,52 @@ mod tests {
             let error = evaluate(Subject::Within(&unlabelled), &[score], &Settings::default());
             assert!(matches!(error, Err(Error::NoLabels { .. })), "{score}");
         }
+    }
+
+    #[test]
+    fn sets_and_targets_have_scores_of_their_own() {
+        let rows = table(&[0.0, 1.0, 3.0], &[]);
+        let sets = [vec![1], vec![1, 2], vec![3]];
+        let of_sets = Subject::Sets {
+            table: &rows,
+            sets: &sets,
+        };
+        let scores = [Score::MeanAveragePrecision, Score::RecallAt(1)];
+        let evaluation = evaluate(of_sets, &scores, &Settings::default()).unwrap();
+        assert_eq!(evaluation.scores["mean_average_precision"], 1.0);
+        assert_eq!((evaluation.queries, evaluation.lone), (3, 1));
+        for score in [Score::KnnAccuracy(1), Score::Nmi, Score::Spearman] {
+            assert!(evaluate(of_sets, &[score], &Settings::default()).is_err());
+        }
+        let targets = [0.0, 2.0, 5.0];
+        let of_targets = |gallery| Subject::Targets {
+            table: &rows,
+            targets: &targets,
+            gallery,
+        };
+        let scores = [Score::Spearman, Score::KnnError(1)];
+        let evaluation = evaluate(of_targets(None), &scores, &Settings::default()).unwrap();
+        assert_eq!(evaluation.scores["spearman"], 1.0);
+        assert_eq!(evaluation.scores["knn_error_1"], 7.0 / 3.0);
+        let gallery = Some((&rows, &targets[..]));
+        let evaluation = evaluate(of_targets(gallery), &scores, &Settings::default()).unwrap();
+        assert_eq!(evaluation.scores["knn_error_1"], 0.0);
+        assert!(
+            evaluate(
+                of_targets(None),
+                &[Score::RecallAt(1)],
+                &Settings::default()
+            )
+            .is_err()
+        );
+        let alone = table(&[0.0], &[]);
+        let one = Subject::Targets {
+            table: &alone,
+            targets: &[1.0],
+            gallery: None,
+        };
+        let evaluation = evaluate(one, &scores, &Settings::default()).unwrap();
+        assert_eq!(evaluation.undefined.len(), 2);
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod search;
 
 mod clustering;
 mod correlation;
+mod dense;
+mod relevance;
 mod retrieval;
 mod verification;
 
@@ -26,12 +28,14 @@ mod error;
 
 pub use clustering::{Agreement, Clusters, KMeans, k_means};
 pub use correlation::{kendall, mean_squared_error, mid_ranks, pearson, spearman};
+pub use dense::pixel_pairs;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Settings, Subject, evaluate};
 pub use files::{FORMAT, Origin, read_embeddings, write_embeddings};
 pub use interval::Interval;
 pub use linear::{LinearMap, Projection, linear_baseline, plane};
 pub use neighbors::{Neighbors, Ranking};
+pub use relevance::{knn_error, search_relevant, share, target_pairs};
 pub use report::{
     Chart, Curve, DistanceHistogram, Hit, Item, Picture, RecallCurve, Report, Retrieved, RocCurve,
     Scatter, ScoreRow, ScoreTable, draw,

@@ -15,6 +15,8 @@ pub struct Neighbors {
     pub query_labels: Vec<u32>,
     /// See `query_labels`.
     pub gallery_labels: Vec<u32>,
+    /// Whether each row found is relevant, where [`search_relevant`](crate::search_relevant) was told; else empty, and labels say it.
+    pub alike: Vec<bool>,
     /// For each query, how many rows of the gallery are of its class and shown to it; empty without labels.
     pub relevant: Vec<u32>,
     /// For each query, where those are among all ranks, if the search was asked for it.
@@ -78,8 +80,11 @@ impl Neighbors {
         (&self.indices[row.clone()], &self.distances[row])
     }
 
-    /// Whether each row found for a query is of its class. Empty without labels.
+    /// Whether each row found for a query is of its class, or else relevant to it. Empty where neither is known.
     pub fn right(&self, query: usize) -> Vec<bool> {
+        if !self.alike.is_empty() {
+            return self.alike[query * self.k..][..self.found[query] as usize].to_vec();
+        }
         let Some(label) = self.query_labels.get(query) else {
             return Vec::new();
         };
@@ -98,6 +103,7 @@ impl Neighbors {
             k,
             indices: Vec::new(),
             distances: Vec::new(),
+            alike: Vec::new(),
             found: self.found.iter().map(|&n| n.min(k as u32)).collect(),
             rankings: None,
             ..self.clone()
@@ -105,7 +111,11 @@ impl Neighbors {
         for query in 0..self.queries() {
             let row = query * self.k..query * self.k + k;
             kept.indices.extend_from_slice(&self.indices[row.clone()]);
-            kept.distances.extend_from_slice(&self.distances[row]);
+            kept.distances
+                .extend_from_slice(&self.distances[row.clone()]);
+            if !self.alike.is_empty() {
+                kept.alike.extend_from_slice(&self.alike[row]);
+            }
         }
         if !self.relevant.is_empty() {
             let ranking = |query: usize| {

@@ -102,6 +102,12 @@ pub fn knn_accuracy(neighbors: &Neighbors, k: usize) -> Result<PerQuery> {
 /// As [`recall_at`].
 pub fn knn_classes(neighbors: &Neighbors, k: usize) -> Result<Vec<Option<u32>>> {
     check(neighbors, k)?;
+    if neighbors.query_labels.is_empty() && neighbors.queries() > 0 {
+        return Err(Error::NoLabels {
+            what: "a vote for classes".into(),
+            table: "queries and of the gallery",
+        });
+    }
     let class = |query: usize| {
         let (indices, _) = neighbors.of(query);
         // Votes and, for the tie, how early the first one came.
@@ -165,7 +171,7 @@ fn check(neighbors: &Neighbors, k: usize) -> Result<()> {
             "a score at 0 neighbors says nothing; the first is at 1".into(),
         ));
     }
-    if neighbors.query_labels.is_empty() && neighbors.queries() > 0 {
+    if neighbors.query_labels.is_empty() && neighbors.alike.is_empty() && neighbors.queries() > 0 {
         return Err(Error::NoLabels {
             what: "a score of retrieval".into(),
             table: "queries and of the gallery",

@@ -27,6 +27,9 @@ pub enum Score {
     PrecisionAt(usize),
     /// `knn_accuracy_K`: see [`knn_accuracy`](crate::knn_accuracy).
     KnnAccuracy(usize),
+    /// `knn_error_K`: the mean absolute error of a target that is the mean of those of the K nearest, see
+    /// [`knn_error`](crate::knn_error).
+    KnnError(usize),
     /// `r_precision`: see [`r_precision`](crate::r_precision).
     RPrecision,
     /// `map_at_r`: see [`map_at_r`](crate::map_at_r).
@@ -70,8 +73,10 @@ pub enum Family {
     Verification,
     /// Clusters of labelled rows.
     Clustering,
-    /// Pairs with given scores.
+    /// Pairs with given scores; of rows with real targets their pairs, distances against differences.
     Correlation,
+    /// Targets of neighbors.
+    Regression,
 }
 
 /// Names without a number.
@@ -96,10 +101,11 @@ const PLAIN: [(&str, Score); 15] = [
 /// The beginning of a name that ends in a number of neighbors, and what it makes of the number.
 type Counted = (&'static str, fn(usize) -> Score);
 
-const COUNTED: [Counted; 3] = [
+const COUNTED: [Counted; 4] = [
     ("recall_at_", Score::RecallAt),
     ("precision_at_", Score::PrecisionAt),
     ("knn_accuracy_", Score::KnnAccuracy),
+    ("knn_error_", Score::KnnError),
 ];
 
 const TAR: &str = "tar_at_far_";
@@ -111,6 +117,7 @@ impl Score {
             Self::RecallAt(1),
             Self::PrecisionAt(10),
             Self::KnnAccuracy(5),
+            Self::KnnError(5),
         ];
         let plain = PLAIN.iter().map(|(_, score)| *score);
         counted
@@ -122,7 +129,10 @@ impl Score {
 
     /// Whether more is better. It is not for errors and costs.
     pub fn higher_is_better(self) -> bool {
-        !matches!(self, Self::Eer | Self::MinDcf | Self::MeanSquaredError)
+        !matches!(
+            self,
+            Self::Eer | Self::MinDcf | Self::MeanSquaredError | Self::KnnError(_)
+        )
     }
 
     /// What it is computed from.
@@ -140,6 +150,7 @@ impl Score {
             Self::Pearson | Self::Spearman | Self::Kendall | Self::MeanSquaredError => {
                 Family::Correlation
             }
+            Self::KnnError(_) => Family::Regression,
         }
     }
 
@@ -149,6 +160,7 @@ impl Score {
             Self::RecallAt(k) => format!("Recall@{k}"),
             Self::PrecisionAt(k) => format!("Precision@{k}"),
             Self::KnnAccuracy(k) => format!("{k}-NN accuracy"),
+            Self::KnnError(k) => format!("{k}-NN error"),
             Self::RPrecision => "R-precision".into(),
             Self::MapAtR => "MAP@R".into(),
             Self::MeanAveragePrecision => "MAP".into(),
@@ -171,7 +183,9 @@ impl Score {
     /// Neighbors that a search must keep for it.
     pub(crate) fn neighbors(self) -> usize {
         match self {
-            Self::RecallAt(k) | Self::PrecisionAt(k) | Self::KnnAccuracy(k) => k,
+            Self::RecallAt(k) | Self::PrecisionAt(k) | Self::KnnAccuracy(k) | Self::KnnError(k) => {
+                k
+            }
             _ => 0,
         }
     }
@@ -183,6 +197,7 @@ impl fmt::Display for Score {
             Self::RecallAt(k) => write!(f, "recall_at_{k}"),
             Self::PrecisionAt(k) => write!(f, "precision_at_{k}"),
             Self::KnnAccuracy(k) => write!(f, "knn_accuracy_{k}"),
+            Self::KnnError(k) => write!(f, "knn_error_{k}"),
             Self::TarAtFar(far) => write!(f, "{TAR}{far}"),
             plain => {
                 let named = PLAIN.iter().find(|(_, score)| score == plain);

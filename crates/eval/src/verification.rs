@@ -182,7 +182,7 @@ pub fn paired_distances(
     listed(left, right, &pairs, measure)
 }
 
-fn listed(
+pub(crate) fn listed(
     left: &EmbeddingTable,
     right: &EmbeddingTable,
     pairs: &[(u32, u32)],

@@ -95,7 +95,7 @@ impl fmt::Debug for Exclude<'_> {
 }
 
 impl Exclude<'_> {
-    fn excludes(
+    pub(crate) fn excludes(
         &self,
         queries: &EmbeddingTable,
         gallery: &EmbeddingTable,
