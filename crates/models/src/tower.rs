@@ -1,5 +1,6 @@
 //! A backbone with a head.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use candle_core::{D, Device, Result, Tensor};
@@ -18,6 +19,19 @@ pub trait Backbone: Debug + Send + Sync {
     /// # Errors
     /// When the input cannot be read.
     fn features(&self, input: &Input, mode: &mut Mode<'_>) -> Result<Features>;
+
+    /// The same, and beside them named tensors with a row for each input, for losses that ask for them: see
+    /// [`Encoded`](nearfar_core::Encoded). By default none.
+    ///
+    /// # Errors
+    /// As [`features`](Self::features).
+    fn outputs(
+        &self,
+        input: &Input,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Features, BTreeMap<String, Tensor>)> {
+        Ok((self.features(input, mode)?, BTreeMap::new()))
+    }
 }
 
 /// What a backbone gives to a head.
@@ -209,7 +223,7 @@ impl Encoder for Tower {
             let none = Tensor::zeros((0, self.width), self.params.dtype(), self.params.device())?;
             return Ok(none.into());
         }
-        let features = self.backbone.features(&self.converted(input)?, &mut mode)?;
+        let (features, extra) = (self.backbone).outputs(&self.converted(input)?, &mut mode)?;
         let embedding = self.head.embed(features, &mut mode)?;
         if embedding.dims() != [input.rows()?, self.width] {
             Err(Error::Shape(format!(
@@ -219,7 +233,7 @@ impl Encoder for Tower {
                 [input.rows()?, self.width]
             )))?;
         }
-        Ok(embedding.into())
+        Ok(Encoded { embedding, extra })
     }
 
     fn width(&self) -> usize {

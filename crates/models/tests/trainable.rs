@@ -1,11 +1,11 @@
 //! No silent freeze: every weight of every model of the registry gets a right gradient and moves.
 
 use candle_core::{DType, Device, Result, Tensor};
-use nearfar_core::{Encoder, Fraction, Input, Mode, Parameter, Purpose, Seed};
+use nearfar_core::{Encoded, Encoder, Fraction, Input, Mode, Parameter, Purpose, Seed};
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Conv4, InputShape, Linear, Lstm, Mlp, MnistTwin, ModelConfig, Params, Pooling, Words,
+    Conv4, DenseConv, InputShape, Linear, Lstm, Mlp, MnistTwin, ModelConfig, Params, Pooling, Words,
 };
 
 mod support;
@@ -37,8 +37,29 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 blocks: 2,
                 ..small.clone()
             };
-            [small, frozen, plain]
+            let with_heads = Conv4 {
+                parts: 3,
+                hidden_heads: true,
+                ..plain.clone()
+            };
+            [small, frozen, plain, with_heads]
                 .map(|it| (ModelConfig::Conv4(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::DenseConv(_) => {
+            let small = DenseConv {
+                width: 3,
+                channels: 4,
+                layers: 2,
+                ..DenseConv::default()
+            };
+            let frozen = DenseConv {
+                statistics: Statistics::Frozen,
+                coordinates: false,
+                ..small.clone()
+            };
+            [small, frozen]
+                .map(|it| (ModelConfig::DenseConv(it), IMAGE))
                 .to_vec()
         }
         ModelConfig::Linear(_) => {
@@ -108,7 +129,11 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 hidden: vec![],
                 ..small.clone()
             };
-            [small, normed, frozen, bare]
+            let with_heads = Mlp {
+                hidden_heads: true,
+                ..small.clone()
+            };
+            [small, normed, frozen, bare, with_heads]
                 .map(|it| (ModelConfig::Mlp(it), InputShape::Features(4)))
                 .to_vec()
         }
@@ -178,7 +203,14 @@ fn trained(encoder: &dyn Encoder) -> Vec<Parameter> {
 }
 
 fn loss(encoder: &dyn Encoder, input: &Input) -> Result<Tensor> {
-    contracted(&encoder.encode(input, Mode::Train(&mut stream()))?.embedding)
+    contracted_all(&encoder.encode(input, Mode::Train(&mut stream()))?)
+}
+
+/// A scalar of the embedding and of what is given beside it.
+fn contracted_all(encoded: &Encoded) -> Result<Tensor> {
+    let embedding = contracted(&encoded.embedding)?;
+    let mut beside = encoded.extra.values();
+    beside.try_fold(embedding, |sum, it| sum + contracted(it)?)
 }
 
 /// All numbers of all tensors, for comparison bit by bit.
@@ -264,13 +296,11 @@ fn f32_agrees_with_f64() -> Result<()> {
         let (_, double) = build(&model, &shape, DType::F64)?;
         let input = batch(&shape, 3)?;
         let values = |encoder: &dyn Encoder| -> Result<Vec<(String, Vec<f64>)>> {
-            let embedding = encoder
-                .encode(&input, Mode::Train(&mut stream()))?
-                .embedding;
-            let gradients = contracted(&embedding)?.backward()?;
+            let encoded = encoder.encode(&input, Mode::Train(&mut stream()))?;
+            let gradients = contracted_all(&encoded)?.backward()?;
             let flat =
                 |tensor: &Tensor| tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
-            let mut values = vec![("embedding".to_owned(), flat(&embedding)?)];
+            let mut values = vec![("embedding".to_owned(), flat(&encoded.embedding)?)];
             for Parameter { name, var, .. } in trained(encoder) {
                 values.push((name, flat(gradients.get(&var).expect("see above"))?));
             }

@@ -1,6 +1,8 @@
 //! The four-block network of few-shot learning.
 
-use candle_core::Result;
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor};
 use nearfar_core::{Error, Input, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,12 @@ use crate::{InputShape, Params};
 /// Names: `blocks.0.conv.weight`, `blocks.0.norm.weight`, `blocks.0.norm.bias`, `blocks.0.norm.running_mean`,
 /// `blocks.0.norm.running_var`, … and `head.weight`, `head.bias` of the linear layer.
 ///
+/// With `parts` the map of the last block is cut into so many stripes from top to bottom (stripe `p` of `P` has the rows from
+/// `⌊p h/P⌋` to below `⌈(p + 1) h/P⌉`), and each is averaged and mapped to `width` numbers by a layer of its own, `parts.0.weight`:
+/// vectors `part.0`, `part.1`, … for the setting `parts` of a loss. With `hidden_heads` the same is done with the whole map of each
+/// block but the last: vectors `hidden.0`, … for `deep_supervision`. They are trained only if a loss asks for them, and embeddings
+/// do not depend on these layers.
+///
 /// Source: Vinyals et al., "Matching Networks for One Shot Learning", NeurIPS 2016, <https://arxiv.org/abs/1606.04080>,
 /// section 4.1; Snell et al., "Prototypical Networks for Few-shot Learning", 2017, <https://arxiv.org/abs/1703.05175>.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +41,10 @@ pub struct Conv4 {
     pub channels: usize,
     /// Number of blocks: four in the papers, fewer for images of under 16 pixels.
     pub blocks: usize,
+    /// Stripes of the last map that have a vector each, for losses of parts.
+    pub parts: usize,
+    /// Whether all blocks but the last have a vector each, for losses of hidden layers.
+    pub hidden_heads: bool,
     /// By which statistics the normalizations go in training: `"batch"` or `"frozen"`.
     pub statistics: Statistics,
     /// Whether embeddings have length 1.
@@ -46,6 +58,8 @@ impl Default for Conv4 {
             width: 64,
             channels: 64,
             blocks: 4,
+            parts: 0,
+            hidden_heads: false,
             statistics: Statistics::Batch,
             normalize: true,
         }
@@ -55,6 +69,10 @@ impl Default for Conv4 {
 #[derive(Debug)]
 struct Network {
     blocks: Vec<ConvBlock>,
+    /// Of the stripes of the last map.
+    parts: Vec<Head>,
+    /// Of the maps before the last; empty if nobody asks.
+    hidden: Vec<Head>,
 }
 
 impl Conv4 {
@@ -113,7 +131,37 @@ impl Conv4 {
             projection: layers::Linear::fitting(&params.at("head"), flat, embedding)?,
             normalize: self.normalize,
         };
-        let network = Box::new(Network { blocks });
+        if self.parts > rows {
+            return Err(Error::Settings(format!(
+                "conv4: the last map has {rows} row{}, of which `parts` = {} stripes cannot be made; set fewer `parts`, or fewer \
+                 `blocks`",
+                if rows == 1 { "" } else { "s" },
+                self.parts
+            ))
+            .into());
+        }
+        let heads = |place: &str, count: usize| -> Result<Vec<Head>> {
+            let places = params.at(place);
+            let head = |index| {
+                let map = layers::Linear::new(&places.at(index), self.channels, embedding, true)?;
+                Ok(Head {
+                    pooling: Pooling::Mean,
+                    projection: Some(map),
+                    normalize: self.normalize,
+                })
+            };
+            (0..count).map(head).collect()
+        };
+        let hidden = if self.hidden_heads {
+            self.blocks - 1
+        } else {
+            0
+        };
+        let network = Box::new(Network {
+            blocks,
+            parts: heads("parts", self.parts)?,
+            hidden: heads("hidden", hidden)?,
+        });
         Ok(Tower::new(
             "conv4",
             input.clone(),
@@ -127,12 +175,33 @@ impl Conv4 {
 
 impl Backbone for Network {
     fn features(&self, input: &Input, mode: &mut Mode<'_>) -> Result<Features> {
-        let image = input.dense("conv4")?.clone();
-        let maps = self
-            .blocks
-            .iter()
-            .try_fold(image, |x, block| block.forward(&x, mode))?;
-        Ok(Features::Maps(maps))
+        Ok(self.outputs(input, mode)?.0)
+    }
+
+    fn outputs(
+        &self,
+        input: &Input,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Features, BTreeMap<String, Tensor>)> {
+        let mut extra = BTreeMap::new();
+        let mut maps = input.dense("conv4")?.clone();
+        for (index, block) in self.blocks.iter().enumerate() {
+            maps = block.forward(&maps, mode)?;
+            if index + 1 < self.blocks.len()
+                && let Some(head) = self.hidden.get(index)
+            {
+                let vectors = head.embed(Features::Maps(maps.clone()), mode)?;
+                extra.insert(format!("hidden.{index}"), vectors);
+            }
+        }
+        let (rows, count) = (maps.dim(2)?, self.parts.len());
+        for (index, head) in self.parts.iter().enumerate() {
+            let (start, end) = (index * rows / count, ((index + 1) * rows).div_ceil(count));
+            let stripe = maps.narrow(2, start, end - start)?;
+            let vectors = head.embed(Features::Maps(stripe), mode)?;
+            extra.insert(format!("part.{index}"), vectors);
+        }
+        Ok((Features::Maps(maps), extra))
     }
 }
 
@@ -168,6 +237,52 @@ mod tests {
         let projected = build(&Conv4::default(), 84)?;
         assert_eq!(count(&projected), convolutions + 1600 * 64 + 64);
         assert_eq!(projected.width(), 64);
+        Ok(())
+    }
+
+    #[test]
+    fn stripes_and_hidden_layers_have_vectors_of_their_own() -> Result<()> {
+        let settings = Conv4 {
+            width: 5,
+            blocks: 2,
+            parts: 3,
+            hidden_heads: true,
+            ..Conv4::default()
+        };
+        let input = |value: f32| Tensor::full(value, (2, 1, 28, 28), &candle_core::Device::Cpu);
+        let tower = build(&settings, 28)?;
+        let encoded = tower.encode(&Input::Dense(input(1.0)?), Mode::Eval)?;
+        let names: Vec<&str> = encoded.extra.keys().map(String::as_str).collect();
+        assert_eq!(names, ["hidden.0", "part.0", "part.1", "part.2"]);
+        for vectors in encoded.extra.values() {
+            assert_eq!(vectors.dims(), [2, 5]);
+            let length = vectors.sqr()?.sum(1)?.to_vec1::<f32>()?[0];
+            assert!((length - 1.0).abs() < 1e-5);
+        }
+        // Embeddings are those of a network without them.
+        let plain = Conv4 {
+            parts: 0,
+            hidden_heads: false,
+            ..settings.clone()
+        };
+        let embedding = build(&plain, 28)?.encode(&Input::Dense(input(1.0)?), Mode::Eval)?;
+        assert_eq!(
+            embedding.embedding.to_vec2::<f32>()?,
+            encoded.embedding.to_vec2::<f32>()?
+        );
+        assert!(embedding.extra.is_empty());
+        let error = build(
+            &Conv4 {
+                blocks: 4,
+                ..settings
+            },
+            28,
+        );
+        let error = error.expect_err("one row").to_string();
+        assert!(
+            error.contains("the last map has 1 row, of which `parts` = 3"),
+            "{error}"
+        );
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! Full layers.
 
-use candle_core::Result;
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor};
 use nearfar_core::{Fraction, Input, Mode};
 use nearfar_kernels::relu;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,9 @@ use crate::{InputShape, Params};
 ///
 /// Names: `layers.0.weight`, `layers.0.bias` (none under a normalization, which would take it away again),
 /// `norms.0.weight`, …, `head.weight`, `head.bias`.
+///
+/// With `hidden_heads` each hidden layer is mapped to `width` numbers by a layer of its own, `hidden.0.weight`: vectors `hidden.0`, …
+/// for the setting `deep_supervision` of a loss. They are trained only if a loss asks for them, and embeddings do not depend on them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mlp {
@@ -30,6 +35,8 @@ pub struct Mlp {
     pub hidden: Vec<usize>,
     /// Probability with which each hidden number is dropped in training, less than 1.
     pub dropout: Fraction,
+    /// Whether each hidden layer has vectors of its own, for losses of hidden layers.
+    pub hidden_heads: bool,
     /// Whether hidden layers are normalized over the batch.
     pub batch_norm: bool,
     /// By which statistics they are in training: `"batch"` or `"frozen"`.
@@ -44,6 +51,7 @@ impl Default for Mlp {
             width: 64,
             hidden: vec![256, 256],
             dropout: Fraction::literal(0.0),
+            hidden_heads: false,
             batch_norm: false,
             statistics: Statistics::Batch,
             normalize: true,
@@ -55,6 +63,8 @@ impl Default for Mlp {
 struct Network {
     layers: Vec<(layers::Linear, Option<BatchNorm>)>,
     dropout: Fraction,
+    /// Of the hidden layers; empty if nobody asks.
+    hidden: Vec<Head>,
 }
 
 impl Mlp {
@@ -71,7 +81,9 @@ impl Mlp {
         let mut network = Network {
             layers: Vec::new(),
             dropout: layers::dropout_rate("mlp", self.dropout)?,
+            hidden: Vec::new(),
         };
+        let heads = params.at("hidden");
         for (index, &outputs) in self.hidden.iter().enumerate() {
             size("mlp", "hidden", outputs)?;
             let map = layers::Linear::new(&maps.at(index), inputs, outputs, !self.batch_norm)?;
@@ -84,6 +96,14 @@ impl Mlp {
                 .then(|| BatchNorm::new(&norms.at(index), outputs, settings))
                 .transpose()?;
             network.layers.push((map, norm));
+            if self.hidden_heads {
+                let map = layers::Linear::new(&heads.at(index), outputs, embedding, true)?;
+                network.hidden.push(Head {
+                    pooling: Pooling::Flatten,
+                    projection: Some(map),
+                    normalize: self.normalize,
+                });
+            }
             inputs = outputs;
         }
         let head = Head {
@@ -109,15 +129,28 @@ impl Mlp {
 
 impl Backbone for Network {
     fn features(&self, input: &Input, mode: &mut Mode<'_>) -> Result<Features> {
+        Ok(self.outputs(input, mode)?.0)
+    }
+
+    fn outputs(
+        &self,
+        input: &Input,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Features, BTreeMap<String, Tensor>)> {
+        let mut extra = BTreeMap::new();
         let mut x = input.dense("mlp")?.flatten_from(1)?;
-        for (map, norm) in &self.layers {
+        for (index, (map, norm)) in self.layers.iter().enumerate() {
             x = map.forward(&x, mode)?;
             if let Some(norm) = norm {
                 x = norm.forward(&x, mode)?;
             }
             x = dropout(&relu(&x)?, self.dropout, mode)?;
+            if let Some(head) = self.hidden.get(index) {
+                let vectors = head.embed(Features::Vectors(x.clone()), mode)?;
+                extra.insert(format!("hidden.{index}"), vectors);
+            }
         }
-        Ok(Features::Vectors(x))
+        Ok((Features::Vectors(x), extra))
     }
 }
 

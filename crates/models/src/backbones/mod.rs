@@ -4,12 +4,14 @@
 //! parameters and gives a [`Tower`](crate::Tower).
 
 mod conv4;
+mod dense_conv;
 mod linear;
 mod lstm;
 mod mlp;
 mod mnist_twin;
 
 pub use conv4::Conv4;
+pub use dense_conv::DenseConv;
 pub use linear::Linear;
 pub use lstm::{Lstm, Words};
 pub use mlp::Mlp;
