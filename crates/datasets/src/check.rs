@@ -85,8 +85,10 @@ pub struct PartSummary {
     pub name: &'static str,
     /// Its samples.
     pub samples: usize,
-    /// Its classes; of pairs those they are in.
+    /// Its classes; of pairs those they are in, of sets the labels they are made of, and 0 where there are none.
     pub classes: usize,
+    /// What those are: `classes`, `labels`, or nothing where there are none.
+    pub what: &'static str,
 }
 
 /// Looks at everything and lists what is wrong: files that are missing or damaged, rows and cells that cannot be used,
@@ -116,6 +118,13 @@ pub fn check(config: &DataConfig, root: &Path, seed: Seed, limit: usize) -> Chec
         }
     };
     lone_classes(&data, &mut problems);
+    match data.annotation() {
+        Annotation::Sets => lone_labels(&data, &mut problems),
+        Annotation::Targets => one_target(&data, &mut problems),
+        Annotation::Domains => one_domain(&data, &mut problems),
+        Annotation::Masks => masks(&data, &mut problems),
+        Annotation::Classes | Annotation::LabeledPairs | Annotation::ScoredPairs => {}
+    }
     match data.preparation {
         Preparation::Images { .. } => images(&data, &mut problems),
         Preparation::Features { ref names, .. } => constant_columns(&data, names, &mut problems),
@@ -127,7 +136,16 @@ pub fn check(config: &DataConfig, root: &Path, seed: Seed, limit: usize) -> Chec
             .map(|(name, dataset)| PartSummary {
                 name,
                 samples: dataset.len(),
-                classes: counts(&**dataset).len(),
+                classes: match dataset.annotation() {
+                    Annotation::Sets => label_counts(&**dataset).len(),
+                    Annotation::Targets | Annotation::Masks => 0,
+                    _ => counts(&**dataset).len(),
+                },
+                what: match dataset.annotation() {
+                    Annotation::Sets => "labels",
+                    Annotation::Targets | Annotation::Masks => "",
+                    _ => "classes",
+                },
             })
             .collect(),
     }
@@ -151,8 +169,67 @@ fn counts(dataset: &dyn Dataset) -> BTreeMap<u32, u64> {
     counts
 }
 
+/// Samples that have each label, where they have several.
+fn label_counts(dataset: &dyn Dataset) -> BTreeMap<u32, u64> {
+    let mut counts = BTreeMap::new();
+    for &label in dataset.sets().iter().flatten() {
+        *counts.entry(label).or_default() += 1;
+    }
+    counts
+}
+
+fn in_training(data: &Data, fault: Fault) -> Error {
+    Error::bad(format!("data.{}, part `train`", data.name), None, fault)
+}
+
+fn lone_labels(data: &Data, problems: &mut Problems) {
+    for (label, _) in label_counts(&*data.train)
+        .into_iter()
+        .filter(|(_, count)| *count == 1)
+    {
+        let label = data.classes[label as usize].clone();
+        problems.push(in_training(data, Fault::LoneLabel { label }));
+    }
+}
+
+fn one_target(data: &Data, problems: &mut Problems) {
+    let targets = data.train.targets();
+    if targets.windows(2).all(|pair| pair[0] == pair[1]) {
+        problems.push(in_training(data, Fault::OneTarget));
+    }
+}
+
+fn one_domain(data: &Data, problems: &mut Problems) {
+    let mut domains = BTreeMap::<u32, [bool; 2]>::new();
+    for (&label, &domain) in data.train.labels().iter().zip(data.train.domains()) {
+        domains.entry(label).or_default()[domain as usize % 2] = true;
+    }
+    for (label, _) in domains.into_iter().filter(|(_, has)| *has != [true; 2]) {
+        let class = data.classes[label as usize].clone();
+        problems.push(in_training(data, Fault::OneDomain { class }));
+    }
+}
+
+/// Decodes all masks.
+fn masks(data: &Data, problems: &mut Problems) {
+    for (_, dataset) in parts(data) {
+        let all: Vec<u32> = (0..dataset.len() as u32).collect();
+        let found: Vec<_> = all.par_iter().map(|&index| dataset.mask(index)).collect();
+        for (index, mask) in (0..).zip(found) {
+            match mask {
+                Err(error) => problems.push(error),
+                Ok(Some(mask)) if mask.instances.iter().any(|&it| it != 0) => {}
+                Ok(_) => {
+                    let place = dataset.describe(index);
+                    problems.push(Error::bad(place, None, Fault::EmptyMask));
+                }
+            }
+        }
+    }
+}
+
 fn lone_classes(data: &Data, problems: &mut Problems) {
-    if data.annotation() != Annotation::Classes {
+    if !data.annotation().has_classes() {
         return;
     }
     for (name, dataset) in parts(data) {
@@ -214,12 +291,29 @@ type Place<'a> = (&'static str, &'a Arc<dyn Dataset>, u32);
 
 /// What is worse about two equal images than that they are two.
 fn conflict(data: &Data, first: Place<'_>, second: Place<'_>) -> Option<String> {
-    let class = |(_, dataset, index): Place<'_>| {
-        data.classes[dataset.labels()[index as usize] as usize].clone()
+    let known = |(_, dataset, index): Place<'_>| {
+        let index = index as usize;
+        match dataset.annotation() {
+            Annotation::Sets => {
+                let labels = dataset.sets()[index].iter();
+                let names: Vec<&str> = labels
+                    .map(|&label| data.classes[label as usize].as_str())
+                    .collect();
+                names.join(", ")
+            }
+            Annotation::Targets => dataset.targets()[index].to_string(),
+            Annotation::Masks => String::new(),
+            _ => data.classes[dataset.labels()[index] as usize].clone(),
+        }
     };
-    let (one, other) = (class(first), class(second));
+    let what = match data.annotation() {
+        Annotation::Sets => "labels",
+        Annotation::Targets => "targets",
+        _ => "classes",
+    };
+    let (one, other) = (known(first), known(second));
     if one != other {
-        Some(format!("but the classes are `{one}` and `{other}`"))
+        Some(format!("but the {what} are `{one}` and `{other}`"))
     } else if first.0 != second.0 {
         Some(format!(
             "but one is in `{}`, one in `{}`",

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use nearfar_core::{Batch, Input, Pairs, SignedPairs, Supervision};
 
-use crate::{Annotation, Error, Sample, Value};
+use crate::{Annotation, Error, Mask, Sample, Value};
 
 /// A batch on the host, before it becomes tensors.
 #[derive(Debug)]
@@ -40,6 +40,12 @@ pub(crate) struct Row {
     pub(crate) sample: Sample,
     pub(crate) label: u32,
     pub(crate) target: f32,
+    /// Its labels, where it has several.
+    pub(crate) set: Vec<u32>,
+    /// Its domain, 0 or 1.
+    pub(crate) domain: u32,
+    /// The instances of its pixels.
+    pub(crate) mask: Option<Mask>,
     /// The id of its first input; those of the others differ in bits 40 to 43.
     pub(crate) id: u64,
     /// What the sample is called in messages.
@@ -61,7 +67,10 @@ impl HostBatch {
                 rows[0].name
             )));
         }
-        let supervision = supervision(&rows, known, sides);
+        if known == Known::Annotation(Annotation::Domains) {
+            return Self::of_domains(rows, sides);
+        }
+        let supervision = supervision(&mut rows, known, sides)?;
         let ids = (0..sides as u64)
             .map(|side| {
                 rows.iter()
@@ -87,6 +96,45 @@ impl HostBatch {
         })
     }
 
+    /// The rows of each domain as a side of its own.
+    fn of_domains(rows: Vec<Row>, inputs: usize) -> Result<Self, Error> {
+        if let (Some(row), true) = (rows.first(), inputs != 1) {
+            return Err(Error::Settings(format!(
+                "{} has {inputs} inputs; a sample of one of two domains has one",
+                row.name
+            )));
+        }
+        let (first, second): (Vec<Row>, Vec<Row>) =
+            rows.into_iter().partition(|row| row.domain == 0);
+        let mut labels: Vec<Vec<u32>> = Vec::with_capacity(2);
+        let mut ids: Vec<Vec<u64>> = Vec::with_capacity(2);
+        let mut inputs = Vec::with_capacity(2);
+        for (side, mut rows) in (0u64..).zip([first, second]) {
+            labels.push(rows.iter().map(|row| row.label).collect());
+            let of_rows = rows.iter().map(|row| row.id | (side << INPUT_BIT));
+            ids.push(of_rows.collect());
+            let values = rows.iter_mut().map(|row| {
+                let value = &mut row.sample.inputs[0];
+                (
+                    std::mem::replace(value, Value::Features(Vec::new())),
+                    row.name.as_str(),
+                )
+            });
+            inputs.push(HostInput::pack(values)?);
+        }
+        // A side without rows is of the shape of the other.
+        for side in 0..2 {
+            if ids[side].is_empty() {
+                inputs[side] = inputs[1 - side].emptied();
+            }
+        }
+        Ok(Self {
+            inputs,
+            supervision: Supervision::Classes(labels),
+            ids,
+        })
+    }
+
     /// The same as tensors.
     pub(crate) fn onto(self, device: &Device) -> Result<Batch, Error> {
         let inputs = self
@@ -94,18 +142,23 @@ impl HostBatch {
             .into_iter()
             .map(|input| input.onto(device))
             .collect::<Result<_, _>>()?;
+        let supervision = match self.supervision {
+            Supervision::Masks(masks) => Supervision::Masks(masks.to_device(device)?),
+            on_host => on_host,
+        };
         Ok(Batch {
             inputs,
-            supervision: self.supervision,
+            supervision,
             ids: self.ids,
         })
     }
 }
 
-fn supervision(rows: &[Row], known: Known, sides: usize) -> Supervision {
+fn supervision(rows: &mut [Row], known: Known, sides: usize) -> Result<Supervision, Error> {
     let count = rows.len() as u32;
-    match known {
-        Known::Annotation(Annotation::Classes) => {
+    Ok(match known {
+        // Domains were packed before.
+        Known::Annotation(Annotation::Classes | Annotation::Domains) => {
             Supervision::Classes(vec![rows.iter().map(|row| row.label).collect(); sides])
         }
         Known::Annotation(Annotation::LabeledPairs) => {
@@ -121,9 +174,17 @@ fn supervision(rows: &[Row], known: Known, sides: usize) -> Supervision {
             Supervision::Pairs(pairs)
         }
         Known::Annotation(Annotation::ScoredPairs) => Supervision::Scored {
-            pairs: (0..count).map(|index| (index, index)).collect::<Pairs>(),
+            pairs: anchors(rows).into_iter().zip(0..count).collect::<Pairs>(),
             targets: rows.iter().map(|row| row.target).collect(),
         },
+        Known::Annotation(Annotation::Targets) => {
+            Supervision::Targets(vec![rows.iter().map(|row| row.target).collect(); sides])
+        }
+        Known::Annotation(Annotation::Sets) => {
+            let sets = rows.iter_mut().map(|row| std::mem::take(&mut row.set));
+            Supervision::Sets(vec![sets.collect(); sides])
+        }
+        Known::Annotation(Annotation::Masks) => Supervision::Masks(masks(rows)?),
         Known::Consecutive => {
             let mut pairs = SignedPairs::default();
             for (index, pair) in (0..count).step_by(2).zip(rows.chunks_exact(2)) {
@@ -136,7 +197,57 @@ fn supervision(rows: &[Row], known: Known, sides: usize) -> Supervision {
             }
             Supervision::Pairs(pairs)
         }
+    })
+}
+
+/// Of each pair its anchor: its own first input, or that of the first pair of the batch with the same one.
+fn anchors(rows: &[Row]) -> Vec<u32> {
+    let mut anchors: Vec<u32> = Vec::with_capacity(rows.len());
+    for (row, index) in rows.iter().zip(0u32..) {
+        let first = row.sample.inputs.first();
+        let same = |&earlier: &u32| {
+            anchors[earlier as usize] == earlier
+                && rows[earlier as usize].sample.inputs.first() == first
+        };
+        let anchor = (0..index).find(same).unwrap_or(index);
+        anchors.push(anchor);
     }
+    anchors
+}
+
+/// `(b, height, width)`
+fn masks(rows: &[Row]) -> Result<Tensor, Error> {
+    let mut instances = Vec::new();
+    let mut first: Option<(&Mask, &str)> = None;
+    for row in rows {
+        let Some(mask) = &row.mask else {
+            return Err(Error::Settings(format!(
+                "{} has no mask, though its data set is one with masks",
+                row.name
+            )));
+        };
+        let (like, name) = *first.get_or_insert((mask, &row.name));
+        if (mask.height, mask.width) != (like.height, like.width)
+            || mask.instances.len() != mask.height * mask.width
+        {
+            return Err(Error::Settings(format!(
+                "the mask of {} is {} by {} with {} pixels, that of {name} {} by {}; resize images to one `size`",
+                row.name,
+                mask.width,
+                mask.height,
+                mask.instances.len(),
+                like.width,
+                like.height
+            )));
+        }
+        instances.extend_from_slice(&mask.instances);
+    }
+    let (height, width) = first.map_or((0, 0), |(mask, _)| (mask.height, mask.width));
+    Ok(Tensor::from_vec(
+        instances,
+        (rows.len(), height, width),
+        &Device::Cpu,
+    )?)
 }
 
 impl HostInput {
@@ -208,6 +319,23 @@ impl HostInput {
         })
     }
 
+    /// None of such inputs.
+    fn emptied(&self) -> Self {
+        match self {
+            Self::Dense { shape, .. } => {
+                let mut shape = shape.clone();
+                shape[0] = 0;
+                let values = Vec::new();
+                Self::Dense { values, shape }
+            }
+            Self::Tokens { .. } => Self::Tokens {
+                values: Vec::new(),
+                length: 0,
+                lengths: Vec::new(),
+            },
+        }
+    }
+
     fn onto(self, device: &Device) -> candle_core::Result<Input> {
         Ok(match self {
             Self::Dense { values, shape } => Input::Dense(Tensor::from_vec(values, shape, device)?),
@@ -248,6 +376,9 @@ mod tests {
             sample: Sample { inputs },
             label,
             target: 0.5,
+            set: vec![label],
+            domain: label % 2,
+            mask: None,
             id,
             name: format!("row {id}"),
         }
@@ -282,6 +413,87 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        Ok(())
+    }
+
+    #[test]
+    fn pairs_with_one_first_input_have_one_anchor() -> Result<(), Box<dyn std::error::Error>> {
+        let tokens = |ids: &[u32]| Value::Tokens(ids.to_vec());
+        let pair =
+            |first: u32, id: u64| row(vec![tokens(&[first]), tokens(&[9, id as u32])], 0, id);
+        let rows = vec![pair(3, 0), pair(4, 1), pair(3, 2)];
+        let batch = HostBatch::pack(rows, Known::Annotation(Annotation::ScoredPairs))?
+            .onto(&Device::Cpu)?;
+        let Supervision::Scored { pairs, .. } = &batch.supervision else {
+            panic!("no scores")
+        };
+        assert_eq!(pairs.iter().collect::<Vec<_>>(), [(0, 0), (1, 1), (0, 2)]);
+        Ok(())
+    }
+
+    #[test]
+    fn sets_targets_domains_and_masks_are_packed() -> Result<(), Box<dyn std::error::Error>> {
+        let rows = || {
+            let image = |value| vec![Value::Image(Image::filled(1, 1, 2, value))];
+            vec![
+                row(image(1.0), 2, 0),
+                row(image(2.0), 1, 1),
+                row(image(3.0), 4, 2),
+            ]
+        };
+        let pack = |rows, annotation| -> Result<Batch, Error> {
+            HostBatch::pack(rows, Known::Annotation(annotation))?.onto(&Device::Cpu)
+        };
+        let Supervision::Sets(sets) = pack(rows(), Annotation::Sets)?.supervision else {
+            panic!("no sets")
+        };
+        assert_eq!(sets, [[[2], [1], [4]]]);
+        let Supervision::Targets(targets) = pack(rows(), Annotation::Targets)?.supervision else {
+            panic!("no targets")
+        };
+        assert_eq!(targets, [[0.5; 3]]);
+
+        let batch = pack(rows(), Annotation::Domains)?;
+        assert_eq!(batch.inputs[0].dense("test")?.dims(), [2, 1, 1, 2]);
+        assert_eq!(batch.inputs[1].dense("test")?.dims(), [1, 1, 1, 2]);
+        assert_eq!(batch.ids, [vec![0, 2], vec![1 | (1 << INPUT_BIT)]]);
+        assert!(
+            matches!(&batch.supervision, Supervision::Classes(it) if it == &[vec![2, 4], vec![1]])
+        );
+        let one_domain = rows().into_iter().filter(|row| row.domain == 0).collect();
+        let batch = pack(one_domain, Annotation::Domains)?;
+        assert_eq!(batch.inputs[1].dense("test")?.dims(), [0, 1, 1, 2]);
+
+        let masked = |height| {
+            let mut rows = rows();
+            for row in &mut rows {
+                let instances = vec![row.label; 2];
+                row.mask = Some(Mask {
+                    height: 1,
+                    width: 2,
+                    instances,
+                });
+            }
+            if let Some(mask) = &mut rows[1].mask {
+                mask.height = height;
+            }
+            rows
+        };
+        let Supervision::Masks(masks) = pack(masked(1), Annotation::Masks)?.supervision else {
+            panic!("no masks")
+        };
+        assert_eq!(masks.flatten_all()?.to_vec1::<u32>()?, [2, 2, 1, 1, 4, 4]);
+        let error = pack(masked(3), Annotation::Masks)
+            .expect_err("too few pixels")
+            .to_string();
+        assert!(
+            error.starts_with("the mask of row 1 is 2 by 3 with 2 pixels"),
+            "{error}"
+        );
+        let error = pack(rows(), Annotation::Masks)
+            .expect_err("none")
+            .to_string();
+        assert!(error.starts_with("row 0 has no mask"), "{error}");
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::{
         file_bytes, folder,
         image_files::{Alike, ImageFiles},
         lines::{Lines, Reading},
+        said::{Annotated, Said, SaidColumns},
         table::{Table, TableColumns, Vectors},
         texts::{RawTexts, TextColumns, Texts},
     },
@@ -33,7 +34,7 @@ pub struct Data {
     pub evaluation: Vec<Evaluation>,
     /// Names of all classes, by label.
     pub classes: Arc<[String]>,
-    /// How many classes are trained on: labels of the training part are below it.
+    /// How many classes are trained on: labels of the training part are below it. Of sets of labels, all labels.
     pub train_classes: usize,
     /// Least and greatest score of a pair, where they are known.
     pub range: Option<[f64; 2]>,
@@ -217,6 +218,7 @@ impl Preparation {
                     .collect::<Result<_, _>>()?;
                 let columns = TableColumns {
                     label: lines.find("label"),
+                    said: SaidColumns::default(),
                     split: None,
                     features,
                     missing: missing.as_deref(),
@@ -232,6 +234,7 @@ impl Preparation {
                 let columns = TextColumns {
                     texts: vec![lines.column(&nearfar_catalogue::Column::Name("text".into()))?],
                     label: lines.find("label"),
+                    said: SaidColumns::default(),
                     score: None,
                     split: None,
                 };
@@ -287,6 +290,8 @@ pub(crate) struct Source {
     pub(crate) division: Division,
     pub(crate) roles: Option<Vec<Roles>>,
     pub(crate) content: Content,
+    /// What is known of samples beside their class, or in place of it.
+    pub(crate) said: Option<Said>,
     /// Where it is from, in messages.
     pub(crate) place: String,
     /// Whether the parts should share no class.
@@ -343,6 +348,7 @@ pub(crate) fn assemble(
         division,
         roles,
         content,
+        said,
         place,
         disjoint,
     } = source;
@@ -437,18 +443,33 @@ pub(crate) fn assemble(
         return Err(other_kind(stored, preparation.kind()));
     }
 
-    let classes: Arc<[String]> = if base.annotation() == Annotation::Classes {
+    let base: Arc<dyn Dataset> = match said {
+        Some(said) => Arc::new(Annotated::new(base, said)),
+        None => base,
+    };
+    // Who asks and who is searched: of two domains the first and the second, where the data do not say it themselves.
+    let roles = roles.or_else(|| {
+        let role = |&domain: &u32| Roles {
+            query: domain == 0,
+            gallery: domain == 1,
+            sequence: None,
+        };
+        (base.annotation() == Annotation::Domains)
+            .then(|| base.domains().iter().map(role).collect())
+    });
+    let has_classes = base.annotation().has_classes();
+    let classes: Arc<[String]> = if has_classes {
         plan.classes.into()
     } else {
         base.classes().into()
     };
     let part = |picked: Vec<u32>| -> Arc<dyn Dataset> {
-        let labels = match base.annotation() {
-            Annotation::Classes => picked
+        let labels = match has_classes {
+            true => picked
                 .iter()
                 .map(|&row| plan.labels[rows.labels[row as usize] as usize])
                 .collect(),
-            _ => picked
+            false => picked
                 .iter()
                 .map(|&row| base.labels()[row as usize])
                 .collect(),
@@ -474,9 +495,9 @@ pub(crate) fn assemble(
         name,
         train: part(plan.train),
         evaluation,
-        train_classes: match base.annotation() {
-            Annotation::Classes => plan.train_classes,
-            _ => classes.len(),
+        train_classes: match has_classes {
+            true => plan.train_classes,
+            false => classes.len(),
         },
         classes,
         range,

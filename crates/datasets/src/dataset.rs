@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Error, Sample, Thumbnail};
+use crate::{Error, Mask, Sample, Thumbnail};
 
 /// Samples by index, with what is known of them.
 ///
@@ -32,7 +32,7 @@ use crate::{Error, Sample, Thumbnail};
 /// ```
 pub trait Dataset: Send + Sync {
     /// Class of every sample, known without decoding any. Of labeled pairs 1 for those that belong together and 0 for
-    /// the others; of scored pairs 0, or a class of the pair where it has one.
+    /// the others; of scored pairs 0, or a class of the pair where it has one; 0 where there are no classes.
     fn labels(&self) -> &[u32];
 
     /// The sample of an index.
@@ -46,12 +46,30 @@ pub trait Dataset: Send + Sync {
         Annotation::Classes
     }
 
-    /// The score of every pair; empty where the annotation is not scored pairs.
+    /// The score of every pair, or the real target of every sample; empty where the annotation is neither.
     fn targets(&self) -> &[f32] {
         &[]
     }
 
-    /// Names of the classes, by label; may be empty.
+    /// The labels of every sample, ascending, as numbers of [`classes`](Self::classes); empty where the annotation is not sets.
+    fn sets(&self) -> &[Vec<u32>] {
+        &[]
+    }
+
+    /// The domain of every sample, 0 or 1; empty where the annotation is not domains.
+    fn domains(&self) -> &[u32] {
+        &[]
+    }
+
+    /// The instances of a sample's pixels, where the annotation is masks.
+    ///
+    /// # Errors
+    /// When it cannot be read; the message names the file.
+    fn mask(&self, _index: u32) -> Result<Option<Mask>, Error> {
+        Ok(None)
+    }
+
+    /// Names of the classes, by label, or of the labels that sets are made of; may be empty.
     fn classes(&self) -> &[String] {
         &[]
     }
@@ -86,15 +104,33 @@ pub enum Annotation {
     LabeledPairs,
     /// How alike the two inputs of a sample are.
     ScoredPairs,
+    /// The labels of each sample, of which it may have several.
+    Sets,
+    /// A real number for each sample.
+    Targets,
+    /// The class of each sample, and which of two domains it is of: a batch has two inputs, one for each.
+    Domains,
+    /// The instance of each pixel of a sample.
+    Masks,
 }
 
 impl Annotation {
-    /// Inputs of a sample.
+    /// Inputs of a batch.
     pub fn inputs(self) -> usize {
         match self {
-            Self::Classes => 1,
-            Self::LabeledPairs | Self::ScoredPairs => 2,
+            Self::Classes | Self::Sets | Self::Targets | Self::Masks => 1,
+            Self::LabeledPairs | Self::ScoredPairs | Self::Domains => 2,
         }
+    }
+
+    /// Whether each sample has one class.
+    pub fn has_classes(self) -> bool {
+        matches!(self, Self::Classes | Self::Domains)
+    }
+
+    /// Whether a sample is a pair of inputs.
+    pub fn has_pairs(self) -> bool {
+        matches!(self, Self::LabeledPairs | Self::ScoredPairs)
     }
 
     /// What it is called in messages.
@@ -103,6 +139,10 @@ impl Annotation {
             Self::Classes => "classes",
             Self::LabeledPairs => "labeled pairs",
             Self::ScoredPairs => "scored pairs",
+            Self::Sets => "sets of labels",
+            Self::Targets => "real targets",
+            Self::Domains => "classes in two domains",
+            Self::Masks => "masks",
         }
     }
 }
@@ -113,7 +153,17 @@ pub struct Subset {
     indices: Vec<u32>,
     labels: Vec<u32>,
     targets: Vec<f32>,
+    sets: Vec<Vec<u32>>,
+    domains: Vec<u32>,
     classes: Arc<[String]>,
+}
+
+/// Those of these indices, where there are any.
+fn picked<T: Clone>(all: &[T], indices: &[u32]) -> Vec<T> {
+    match all {
+        [] => Vec::new(),
+        all => indices.iter().map(|&it| all[it as usize].clone()).collect(),
+    }
 }
 
 impl Subset {
@@ -137,18 +187,13 @@ impl Subset {
         labels: Vec<u32>,
         classes: Arc<[String]>,
     ) -> Self {
-        let targets = match base.targets() {
-            [] => Vec::new(),
-            targets => indices
-                .iter()
-                .map(|&index| targets[index as usize])
-                .collect(),
-        };
         Self {
+            targets: picked(base.targets(), &indices),
+            sets: picked(base.sets(), &indices),
+            domains: picked(base.domains(), &indices),
             base,
             indices,
             labels,
-            targets,
             classes,
         }
     }
@@ -174,6 +219,18 @@ impl Dataset for Subset {
 
     fn targets(&self) -> &[f32] {
         &self.targets
+    }
+
+    fn sets(&self) -> &[Vec<u32>] {
+        &self.sets
+    }
+
+    fn domains(&self) -> &[u32] {
+        &self.domains
+    }
+
+    fn mask(&self, index: u32) -> Result<Option<Mask>, Error> {
+        self.base.mask(self.indices[index as usize])
     }
 
     fn classes(&self) -> &[String] {

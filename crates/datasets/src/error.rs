@@ -135,6 +135,42 @@ pub enum Fault {
         /// The greatest there can be.
         high: f64,
     },
+    /// A target is NaN or infinite.
+    NoTarget {
+        /// The column.
+        column: String,
+        /// What it holds.
+        text: String,
+    },
+    /// A row does not say its domain.
+    NoDomain {
+        /// The column.
+        column: String,
+    },
+    /// There are not two domains.
+    Domains {
+        /// Those there are.
+        found: Vec<String>,
+    },
+    /// An image has no mask.
+    NoMask {
+        /// Where it should be.
+        folder: String,
+    },
+    /// A label is in the set of one sample only.
+    LoneLabel {
+        /// The label.
+        label: String,
+    },
+    /// All samples have one target.
+    OneTarget,
+    /// A class is in one of two domains only.
+    OneDomain {
+        /// The class.
+        class: String,
+    },
+    /// A mask shows no instance.
+    EmptyMask,
     /// A split is named that is not known.
     Split {
         /// The name.
@@ -311,6 +347,10 @@ impl Error {
                 fault: Fault::LoneClass { .. }
                     | Fault::Duplicate { .. }
                     | Fault::Constant { .. }
+                    | Fault::LoneLabel { .. }
+                    | Fault::OneTarget
+                    | Fault::OneDomain { .. }
+                    | Fault::EmptyMask
                     | Fault::SharedClass {
                         required: false,
                         ..
@@ -392,6 +432,38 @@ impl fmt::Display for Fault {
             Self::Score { score, low, high } => {
                 write!(f, "the score {score} is not between {low} and {high}")
             }
+            Self::NoTarget { column, text } => write!(
+                f,
+                "the target in `{column}` is `{text}`; give every row a finite number, or drop the row"
+            ),
+            Self::NoDomain { column } => write!(
+                f,
+                "the domain in `{column}` is empty; give every row one, or drop the row"
+            ),
+            Self::Domains { found } => write!(
+                f,
+                "two domains are wanted in the column `domain`, but there are {}: `{}`; keep the rows of two",
+                found.len(),
+                found.join("`, `")
+            ),
+            Self::NoMask { folder } => write!(
+                f,
+                "there is no mask of this name in {folder}; add one, or drop the image"
+            ),
+            Self::LoneLabel { label } => write!(
+                f,
+                "label `{label}` is in one sample's set only, so nothing shares it; add samples, or drop the label"
+            ),
+            Self::OneTarget => {
+                f.write_str("all targets are the same number, so there is nothing to learn; look at the column")
+            }
+            Self::OneDomain { class } => write!(
+                f,
+                "class `{class}` is in one of the two domains only, and is not trained on; add samples of the other, or drop it"
+            ),
+            Self::EmptyMask => f.write_str(
+                "the mask shows no instance (all of it is 0); mark the instances, or drop the image",
+            ),
             Self::Split { text } => write!(
                 f,
                 "the split is `{text}`; `train`, `validation` and `test` are known"

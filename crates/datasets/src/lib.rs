@@ -27,21 +27,21 @@ mod error;
 
 pub use check::{Checked, PartSummary, Problems, check};
 pub use config::{
-    DataConfig, Folder, GlyphSet, ImageSet, ImagesCsv, PairSet, PairsFile, TableFile, TableSet,
-    TextSet, TextsFile,
+    DataConfig, Folder, GlyphSet, ImageSet, ImagesCsv, MaskSet, PairSet, PairsFile, SceneSet,
+    TableFile, TableSet, TextSet, TextsFile,
 };
 pub use data::{Data, Evaluation, Preparation, Roles, Shape};
 pub use dataset::{Annotation, Dataset, Subset};
 pub use error::{Blame, Error, Fault, IdxFault};
-pub use formats::{glyphs::Glyphs, lines::LineFormat};
+pub use formats::{glyphs::Glyphs, lines::LineFormat, scenes::Scenes};
 pub use loader::{BadSamples, Loader};
 pub use pixels::{Color, Filter, Limits, Size};
-pub use sample::{Image, Sample, Thumbnail, Value};
+pub use sample::{Image, Mask, Sample, Thumbnail, Value};
 pub use samplers::{
     AnchorNeighborhood, CategoryBalance, ClassesBySamples, Drawn, Episode, FixedTriplets,
-    GraphSampler, GreedyCoreset, HardClasses, HardForm, HardNegatives, Hierarchical,
+    GraphSampler, GreedyCoreset, GroupedPairs, HardClasses, HardForm, HardNegatives, Hierarchical,
     LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sampler, SamplerConfig, Sampling,
-    Shuffled, Small, TuplesToWeights,
+    Shuffled, Small, TuplesToWeights, TwoDomains,
 };
 pub use split::{ClassName, HoldOut};
 pub use standardization::Standardization;

@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use nearfar_core::{Batch, Batches, BoxError, EmbeddingTable, Purpose, Rng, Seed, Span, Stateful};
 
 use crate::{
-    Dataset, Error, Sampler, Transform,
+    Annotation, Dataset, Error, Sampler, Transform,
     collate::{HostBatch, INPUT_BIT, Known, Row},
 };
 
@@ -70,6 +70,8 @@ struct Plan {
     transforms: Vec<Box<dyn Transform>>,
     /// Done to samples that are trained on.
     augmentation: Vec<Box<dyn Transform>>,
+    /// How often a sample that is trained on is looked at.
+    views: usize,
 }
 
 impl Loader {
@@ -87,6 +89,7 @@ impl Loader {
                 dataset,
                 transforms: Vec::new(),
                 augmentation: Vec::new(),
+                views: 1,
             }),
             sampler,
             seed,
@@ -113,6 +116,13 @@ impl Loader {
     /// What is done to samples that are trained on, in this order, after the transforms.
     pub fn augmentation(mut self, augmentation: Vec<Box<dyn Transform>>) -> Self {
         self.plan_mut().augmentation = augmentation;
+        self
+    }
+
+    /// How many views there are of each sample that is trained on, 1 where nothing is said: so many inputs of a batch, each
+    /// augmented on its own. Only samples of one input have views. What is known of a sample is known of all its views.
+    pub fn views(mut self, views: usize) -> Self {
+        self.plan_mut().views = views.max(1);
         self
     }
 
@@ -325,6 +335,12 @@ impl Work {
     fn row(&self, index: u32, id: u64) -> Result<Row, Error> {
         let dataset = &self.plan.dataset;
         let mut sample = dataset.sample(index)?;
+        if self.pass == Pass::Train
+            && self.plan.views > 1
+            && let [input] = &sample.inputs[..]
+        {
+            sample.inputs = vec![input.clone(); self.plan.views];
+        }
         for (input, value) in (0..).zip(&mut sample.inputs) {
             let mut rng = self
                 .seed
@@ -350,6 +366,16 @@ impl Work {
                 .get(index as usize)
                 .copied()
                 .unwrap_or(0.0),
+            set: dataset
+                .sets()
+                .get(index as usize)
+                .cloned()
+                .unwrap_or_default(),
+            domain: dataset.domains().get(index as usize).copied().unwrap_or(0),
+            mask: match dataset.annotation() {
+                Annotation::Masks => dataset.mask(index)?,
+                _ => None,
+            },
             id,
             name: dataset.describe(index),
         })

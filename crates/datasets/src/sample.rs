@@ -70,6 +70,17 @@ impl Image {
     }
 }
 
+/// The instance that each pixel of an image is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Row by row: 0 for the background, another number for each instance.
+    pub instances: Vec<u32>,
+}
+
 /// A small picture of a sample, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thumbnail {

@@ -17,6 +17,7 @@ use crate::{
         archive_limits, file_bytes, idx,
         images::{Images, Names, fits},
         lines::{Lines, Reading},
+        said::SaidColumns,
         table::{Table, TableColumns},
         texts::{RawTexts, TextColumns},
     },
@@ -173,6 +174,7 @@ pub(super) fn read(
         division: Division::from(split),
         roles: None,
         content,
+        said: None,
         place: shown(&folder),
         disjoint: Disjoint::No,
     })
@@ -390,6 +392,7 @@ fn read_table(
         };
         let columns = TableColumns {
             label: Some(label),
+            said: SaidColumns::default(),
             split: None,
             features: (0..count)
                 .filter(|it| *it != label && !wanted.skip.contains(it))
@@ -457,6 +460,7 @@ fn read_pairs(
                 .as_ref()
                 .map(|it| lines.column(it))
                 .transpose()?,
+            said: SaidColumns::default(),
             score: Some((lines.column(&pairs.score)?, Some(pairs.range))),
             split: match &pairs.part_column {
                 Some(it) => Some(lines.column(&it.column)?),
@@ -514,6 +518,7 @@ fn read_texts(
         let columns = TextColumns {
             texts: vec![lines.column(&part.text)?],
             label: Some(lines.column(&part.label)?),
+            said: SaidColumns::default(),
             score: None,
             split: None,
         };

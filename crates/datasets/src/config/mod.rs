@@ -138,10 +138,50 @@ settings! {
         seed: u64 = 0,
         /// Side of the images.
         size: usize = 28,
+        /// Whether every second drawing of a class is light on dark, as a second domain.
+        domains: bool = false,
         /// Part of each class of the training part that is put aside as `validation`.
         validation: Option<Fraction> = None,
         /// Part of the classes of the training part, the last by name, that is put aside as `validation`.
         validation_classes: Option<Fraction> = None,
+    }
+}
+
+settings! {
+    /// Invented scenes, with the shape that each pixel is of: see [`Scenes`](crate::Scenes).
+    SceneSet {
+        /// Scenes to train on.
+        scenes: usize = 500,
+        /// More scenes, to test on.
+        test_scenes: usize = 100,
+        /// Shapes of a scene at most, at least 2.
+        shapes: usize = 4,
+        /// Which scenes: the same for all runs with this number, whatever their own seed.
+        seed: u64 = 0,
+        /// Side of the images.
+        size: usize = 32,
+        /// Part of the training scenes that is put aside as `validation`.
+        validation: Option<Fraction> = None,
+    }
+}
+
+settings! {
+    /// A folder of images and their masks: `path/images/1.png` and `path/masks/1.png`, of one name and one size. In a mask black is
+    /// the background, and each other gray or color an instance of its own.
+    MaskSet {
+        /// The folder.
+        path: PathBuf = PathBuf::new(),
+        /// Height and width, or one side, to which images are resized by area and masks by the nearest pixel; where nothing is said
+        /// all must have one size.
+        size: Option<Size> = None,
+        /// `gray` or `rgb`; where nothing is said as the first image is.
+        color: Option<Color> = None,
+        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
+        dark_ink: bool = false,
+        /// Part of the images that is held out as `test`; 0.2 where nothing is said.
+        test: Option<Fraction> = None,
+        /// Part of the training images that is put aside as `validation`.
+        validation: Option<Fraction> = None,
     }
 }
 
@@ -173,6 +213,14 @@ settings_with_classes! {
         path: PathBuf = PathBuf::new(),
         /// What paths in the file are relative to; the folder of the file where nothing is said.
         folder: Option<PathBuf> = None,
+        /// Column of a real target, such as an age, in place of the label.
+        target: Option<Column> = None,
+        /// Column of several labels, in place of one.
+        labels: Option<Column> = None,
+        /// What stands between the labels of that column.
+        separator: String = ";".into(),
+        /// Column that says of which of two domains a sample is, beside its label.
+        domain: Option<Column> = None,
         /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
         size: Option<Size> = None,
         /// `gray` or `rgb`; where nothing is said as the first image is.
@@ -193,6 +241,14 @@ settings_with_classes! {
         path: PathBuf = PathBuf::new(),
         /// Column of the label, by its name or counted from 0.
         label: Column = Column::Name("label".into()),
+        /// Column of a real target, such as an age, in place of the label.
+        target: Option<Column> = None,
+        /// Column of several labels, in place of one.
+        labels: Option<Column> = None,
+        /// What stands between the labels of that column.
+        separator: String = ";".into(),
+        /// Column that says of which of two domains a sample is, beside its label.
+        domain: Option<Column> = None,
         /// Columns of the features; all others where nothing is said.
         features: Option<Vec<Column>> = None,
         /// Columns that are no features.
@@ -223,6 +279,14 @@ settings_with_classes! {
         text: Column = Column::Name("text".into()),
         /// Column of the label.
         label: Column = Column::Name("label".into()),
+        /// Column of a real target, such as an age, in place of the label.
+        target: Option<Column> = None,
+        /// Column of several labels, in place of one.
+        labels: Option<Column> = None,
+        /// What stands between the labels of that column.
+        separator: String = ";".into(),
+        /// Column that says of which of two domains a sample is, beside its label.
+        domain: Option<Column> = None,
         /// Column that says `train`, `validation` or `test`.
         split: Option<Column> = None,
         /// How the file is written; as its name ends where nothing is said.
@@ -274,6 +338,18 @@ settings! {
         /// Part of the training pairs that is put aside as `validation`.
         validation: Option<Fraction> = None,
     }
+}
+
+/// What settings say of the columns beside a label.
+macro_rules! said {
+    ($set:expr) => {
+        own::SaidSettings {
+            target: $set.target.as_ref(),
+            labels: $set.labels.as_ref(),
+            separator: &$set.separator,
+            domain: $set.domain.as_ref(),
+        }
+    };
 }
 
 /// Words of a text at most, where nothing is said.
@@ -332,8 +408,12 @@ pub enum DataConfig {
     Clinc150(TextSet),
     /// Titles of 1,016 occupations.
     OnetTitles(TextSet),
+    /// Invented scenes of striped shapes, with the shape that each pixel is of.
+    Scenes(SceneSet),
     /// A folder of class folders with images.
     Folder(Folder),
+    /// Images with masks that say of each pixel which instance it is of.
+    Masks(MaskSet),
     /// A list of images.
     ImagesCsv(ImagesCsv),
     /// Rows of numbers.
@@ -385,7 +465,9 @@ impl DataConfig {
             Self::Stsbenchmark(PairSet::default()),
             Self::Clinc150(TextSet::default()),
             Self::OnetTitles(TextSet::default()),
+            Self::Scenes(SceneSet::default()),
             Self::Folder(Folder::default()),
+            Self::Masks(MaskSet::default()),
             Self::ImagesCsv(ImagesCsv::default()),
             Self::Table(TableFile::default()),
             Self::Texts(TextsFile::default()),
@@ -408,7 +490,9 @@ impl DataConfig {
             Self::Stsbenchmark(_) => "stsbenchmark",
             Self::Clinc150(_) => "clinc150",
             Self::OnetTitles(_) => "onet_titles",
+            Self::Scenes(_) => "scenes",
             Self::Folder(_) => "folder",
+            Self::Masks(_) => "masks",
             Self::ImagesCsv(_) => "images_csv",
             Self::Table(_) => "table",
             Self::Texts(_) => "texts",
@@ -430,7 +514,9 @@ impl DataConfig {
     pub fn catalogue_name(&self) -> Option<&'static str> {
         match self {
             Self::Glyphs(_)
+            | Self::Scenes(_)
             | Self::Folder(_)
+            | Self::Masks(_)
             | Self::ImagesCsv(_)
             | Self::Table(_)
             | Self::Texts(_)
@@ -470,6 +556,7 @@ impl DataConfig {
     ) -> Result<Data, Error> {
         let limits = Limits::DEFAULT;
         let pairs = |validation| Wishes {
+            // Without classes, too.
             validation,
             ..Wishes::default()
         };
@@ -504,10 +591,27 @@ impl DataConfig {
                 };
                 (own::glyphs(set)?, wishes)
             }
+            Self::Scenes(set) => (own::scenes(set)?, pairs(set.validation)),
             Self::Folder(set) => (own::folder(set, &limits, stored, sink)?, set.wishes()),
-            Self::ImagesCsv(set) => (own::images_csv(set, &limits, stored, sink)?, set.wishes()),
-            Self::Table(set) => (own::table(set, &limits, sink)?, set.wishes()),
-            Self::Texts(set) => (own::texts(set, &limits, sink)?, set.wishes()),
+            Self::Masks(set) => {
+                let source = own::masks(set, &limits, stored, sink)?;
+                (source, pairs(set.validation))
+            }
+            Self::ImagesCsv(set) => {
+                let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
+                (
+                    own::images_csv(set, &said!(set), &limits, stored, sink)?,
+                    wishes,
+                )
+            }
+            Self::Table(set) => {
+                let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
+                (own::table(set, &said!(set), &limits, sink)?, wishes)
+            }
+            Self::Texts(set) => {
+                let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
+                (own::texts(set, &said!(set), &limits, sink)?, wishes)
+            }
             Self::Pairs(set) => (own::pairs(set, &limits, sink)?, pairs(set.validation)),
         };
         assemble(name, source, &wishes, seed, stored, sink)

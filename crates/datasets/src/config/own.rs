@@ -5,9 +5,9 @@ use std::{path::Path, sync::Arc};
 use nearfar_catalogue::{Column, Selection};
 use nearfar_core::Seed;
 
-use super::{Folder, GlyphSet, ImagesCsv, PairsFile, TableFile, TextsFile};
+use super::{Folder, GlyphSet, ImagesCsv, MaskSet, PairsFile, SceneSet, TableFile, TextsFile};
 use crate::{
-    Color, Dataset, Error, Glyphs, Limits, LineFormat, Preparation, Size,
+    Annotation, Color, Dataset, Error, Glyphs, Limits, LineFormat, Preparation, Scenes, Size,
     data::{Content, Disjoint, Source, Words},
     error::{Fault, Sink, shown},
     formats::{
@@ -15,11 +15,13 @@ use crate::{
         image_files::{Alike, ImageFile, ImageFiles, first_alike},
         image_list,
         lines::{Lines, Reading},
+        masks::{self as masked, MaskedImages, TwoInks},
+        said::{Said, SaidColumns},
         table::{Table, TableColumns},
         texts::{RawTexts, TextColumns},
     },
     rows::{Rows, RowsBuilder},
-    split::{Division, HoldOut, TEST, TRAIN, part_of},
+    split::{Division, HoldOut, TEST, TRAIN, Wishes, part_of},
 };
 
 pub(super) fn glyphs(set: &GlyphSet) -> Result<Source, Error> {
@@ -45,6 +47,18 @@ pub(super) fn glyphs(set: &GlyphSet) -> Result<Source, Error> {
         color: Color::Gray,
         dark_ink: false,
     };
+    let (mut dataset, mut said): (Arc<dyn Dataset>, _) = (Arc::new(glyphs), None);
+    if set.domains {
+        let count = dataset.len() as u32;
+        let inks = TwoInks {
+            base: dataset,
+            samples: set.samples as u32,
+        };
+        said = Some(Said::Domains(
+            (0..count).map(|index| inks.domain(index)).collect(),
+        ));
+        dataset = Arc::new(inks);
+    }
     Ok(Source {
         rows: rows.finish(),
         division: Division {
@@ -54,10 +68,164 @@ pub(super) fn glyphs(set: &GlyphSet) -> Result<Source, Error> {
         },
         roles: None,
         content: Content::Images {
-            dataset: Arc::new(glyphs),
+            dataset,
             preparation,
         },
+        said,
         place: "data.glyphs".into(),
+        disjoint: Disjoint::No,
+    })
+}
+
+/// What the settings of a file say of columns beside a label, or in place of one.
+pub(super) struct SaidSettings<'a> {
+    pub(super) target: Option<&'a Column>,
+    pub(super) labels: Option<&'a Column>,
+    pub(super) separator: &'a str,
+    pub(super) domain: Option<&'a Column>,
+}
+
+impl SaidSettings<'_> {
+    /// What stands in place of a class, if something does.
+    fn instead(&self) -> Option<(&'static str, Annotation)> {
+        match (self.target, self.labels) {
+            (Some(_), _) => Some(("target", Annotation::Targets)),
+            (_, Some(_)) => Some(("labels", Annotation::Sets)),
+            (None, None) => None,
+        }
+    }
+
+    fn columns(&self, lines: &Lines) -> Result<SaidColumns, Error> {
+        let found = |column: Option<&Column>| column.map(|it| lines.column(it)).transpose();
+        let labels = found(self.labels)?;
+        Ok(SaidColumns {
+            target: found(self.target)?,
+            labels: labels.map(|column| (column, self.separator.to_owned())),
+            domain: found(self.domain)?,
+        })
+    }
+}
+
+/// The wishes of data in a file, which are without classes where something else is said of its samples.
+pub(super) fn wishes<'a>(
+    data: &str,
+    wishes: Wishes<'a>,
+    said: &SaidSettings<'_>,
+    hold_out: HoldOut,
+) -> Result<Wishes<'a>, Error> {
+    if said.target.is_some() && said.labels.is_some() {
+        return Err(Error::Settings(format!(
+            "`data.{data}` has `target` and `labels`, but a sample is known by one of them; leave the other out"
+        )));
+    }
+    if said.labels.is_some() && said.separator.is_empty() {
+        return Err(Error::Settings(format!(
+            "`data.{data}.separator` is empty; write what stands between labels, such as `;`"
+        )));
+    }
+    let Some((column, annotation)) = said.instead() else {
+        return Ok(wishes);
+    };
+    let of_classes = [
+        ("domain", said.domain.is_some()),
+        ("classes", wishes.classes.is_some()),
+        ("test_classes", wishes.test_classes.is_some()),
+        ("unseen", !wishes.unseen.is_empty()),
+        ("validation_classes", wishes.validation_classes.is_some()),
+        ("per_class", wishes.per_class.is_some()),
+        ("hold_out = \"classes\"", hold_out == HoldOut::Classes),
+    ];
+    if let Some((setting, _)) = of_classes.iter().find(|(_, is_there)| *is_there) {
+        return Err(Error::Settings(format!(
+            "`{setting}` of `data.{data}` is about classes, but with `{column}` the data have {}; leave it out",
+            annotation.name()
+        )));
+    }
+    Ok(Wishes {
+        by_class: false,
+        ..wishes
+    })
+}
+
+pub(super) fn scenes(set: &SceneSet) -> Result<Source, Error> {
+    let count = set.scenes.checked_add(set.test_scenes).ok_or_else(|| {
+        Error::Settings("`data.scenes` asks for more scenes than can be counted".into())
+    })?;
+    if set.scenes == 0 {
+        return Err(Error::Settings(
+            "`data.scenes.scenes` is 0; it must be 1 or more".into(),
+        ));
+    }
+    let scenes = Scenes::new(count, set.shapes, set.size, Seed(set.seed))?;
+    let mut rows = RowsBuilder::default();
+    for index in 0..count {
+        rows.push("", if index < set.scenes { TRAIN } else { TEST });
+    }
+    let part = |name: &str| Selection {
+        parts: Some(vec![name.to_owned()]),
+        ..Selection::default()
+    };
+    Ok(Source {
+        rows: rows.finish(),
+        division: Division {
+            train: part(TRAIN),
+            validation: None,
+            test: (set.test_scenes > 0).then(|| part(TEST)),
+        },
+        roles: None,
+        content: Content::Images {
+            dataset: Arc::new(scenes),
+            preparation: Preparation::Images {
+                size: Size::square(set.size),
+                color: Color::Gray,
+                dark_ink: false,
+            },
+        },
+        said: None,
+        place: "data.scenes".into(),
+        disjoint: Disjoint::No,
+    })
+}
+
+pub(super) fn masks(
+    set: &MaskSet,
+    limits: &Limits,
+    stored: Option<&Preparation>,
+    sink: &mut dyn Sink,
+) -> Result<Source, Error> {
+    let path = given(&set.path, "masks")?;
+    let (files, of_masks) = masked::read(path, sink)?;
+    let mut rows = RowsBuilder::default();
+    files.iter().for_each(|_| rows.push("", "all"));
+    let rows = rows.finish();
+    let place = shown(path);
+    let likeness = Likeness {
+        size: set.size,
+        color: set.color,
+        dark_ink: set.dark_ink,
+        stored,
+        place: &place,
+        limits,
+    };
+    let alike = likeness.of(&files, sink)?;
+    let preparation = Preparation::Images {
+        size: alike.size,
+        color: alike.color,
+        dark_ink: alike.dark_ink,
+    };
+    let images = ImageFiles::new(files, alike, &rows, limits);
+    let size = (alike.size, alike.resize);
+    let dataset = Arc::new(MaskedImages::new(images, of_masks, size, limits));
+    Ok(Source {
+        division: Division::of_own(&rows, set.test, HoldOut::Samples),
+        rows,
+        roles: None,
+        content: Content::Images {
+            dataset,
+            preparation,
+        },
+        said: None,
+        place,
         disjoint: Disjoint::No,
     })
 }
@@ -158,6 +326,7 @@ pub(super) fn folder(
         rows,
         roles: None,
         content,
+        said: None,
         place,
         disjoint: disjoint(set.hold_out),
     })
@@ -165,6 +334,7 @@ pub(super) fn folder(
 
 pub(super) fn images_csv(
     set: &ImagesCsv,
+    said: &SaidSettings<'_>,
     limits: &Limits,
     stored: Option<&Preparation>,
     sink: &mut dyn Sink,
@@ -175,7 +345,7 @@ pub(super) fn images_csv(
         Some(folder) => folder,
         None => path.parent().unwrap_or(Path::new("")),
     };
-    let list = image_list::read(&lines, folder, sink)?;
+    let list = image_list::read(&lines, folder, &said.columns(&lines)?, sink)?;
     let likeness = Likeness {
         size: set.size,
         color: set.color,
@@ -195,24 +365,33 @@ pub(super) fn images_csv(
         },
         roles: list.roles,
         content,
+        said: list.said.finish(&lines.path)?,
         place: lines.path,
     })
 }
 
 pub(super) fn table(
     set: &TableFile,
+    said: &SaidSettings<'_>,
     limits: &Limits,
     sink: &mut dyn Sink,
 ) -> Result<Source, Error> {
     let path = given(&set.path, "table")?;
     let lines = lines(path, set.format, set.header, limits, sink)?;
-    let label = lines.column(&set.label)?;
+    let said = said.columns(&lines)?;
+    // A label that something else stands in place of need not be there; where it is, it is no feature.
+    let label = match said.replaces_class() {
+        true => lines.column(&set.label).ok(),
+        false => Some(lines.column(&set.label)?),
+    };
     let split = set.split.as_ref().map(|it| lines.column(it)).transpose()?;
     let skip = all(&lines, &set.skip)?;
     let features = match &set.features {
         Some(features) => all(&lines, features)?,
         None => (0..lines.names.len())
-            .filter(|it| *it != label && Some(*it) != split && !skip.contains(it))
+            .filter(|it| {
+                Some(*it) != label && Some(*it) != split && !skip.contains(it) && !said.has(*it)
+            })
             .collect(),
     };
     if features.is_empty() {
@@ -220,7 +399,8 @@ pub(super) fn table(
         return Err(Error::bad(&lines.path, 1, Fault::Empty { wanted }));
     }
     let columns = TableColumns {
-        label: Some(label),
+        label: label.filter(|_| !said.replaces_class()),
+        said,
         split,
         features,
         missing: set.missing.as_deref(),
@@ -229,10 +409,12 @@ pub(super) fn table(
     let mut table = Table::new(&lines, &columns);
     table.add(&lines, &columns, "all", &mut rows, sink)?;
     let rows = some(rows.finish(), &lines)?;
+    let said = std::mem::take(&mut table.said).finish(&lines.path)?;
     Ok(Source {
         division: Division::of_own(&rows, set.test, set.hold_out),
         rows,
         roles: None,
+        said,
         content: Content::Table {
             table,
             missing: set.missing.clone(),
@@ -245,14 +427,20 @@ pub(super) fn table(
 
 pub(super) fn texts(
     set: &TextsFile,
+    said: &SaidSettings<'_>,
     limits: &Limits,
     sink: &mut dyn Sink,
 ) -> Result<Source, Error> {
     let path = given(&set.path, "texts")?;
     let lines = lines(path, set.format, set.header, limits, sink)?;
+    let said = said.columns(&lines)?;
     let columns = TextColumns {
         texts: vec![lines.column(&set.text)?],
-        label: Some(lines.column(&set.label)?),
+        label: match said.replaces_class() {
+            true => None,
+            false => Some(lines.column(&set.label)?),
+        },
+        said,
         score: None,
         split: set.split.as_ref().map(|it| lines.column(it)).transpose()?,
     };
@@ -288,6 +476,7 @@ pub(super) fn pairs(
     let columns = TextColumns {
         texts: vec![lines.column(&set.left)?, lines.column(&set.right)?],
         label: set.label.as_ref().map(|it| lines.column(it)).transpose()?,
+        said: SaidColumns::default(),
         score: score.map(|column| (column, set.range)),
         split: set.split.as_ref().map(|it| lines.column(it)).transpose()?,
     };
@@ -324,6 +513,7 @@ fn of_texts(
         division: Division::of_own(&rows, test, hold_out),
         rows,
         roles: None,
+        said: std::mem::take(&mut raw.said).finish(&lines.path)?,
         content: Content::Texts {
             raw,
             annotation: columns.annotation(),

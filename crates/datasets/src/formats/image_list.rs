@@ -8,7 +8,12 @@ use crate::{
     Error,
     data::Roles,
     error::{Fault, Sink},
-    formats::{image_files::ImageFile, lines::Lines, texts::flag},
+    formats::{
+        image_files::ImageFile,
+        lines::Lines,
+        said::{SaidColumns, SaidRows},
+        texts::flag,
+    },
     rows::{Rows, RowsBuilder},
     split::part_of,
 };
@@ -26,24 +31,35 @@ pub(crate) struct ImageList {
     pub(crate) rows: Rows,
     /// Whether the row asks and is searched, and its sequence; where the list says so.
     pub(crate) roles: Option<Vec<Roles>>,
+    /// What the rows say beside a label, or in place of one.
+    pub(crate) said: SaidRows,
 }
 
 /// Reads the lines of a list; paths are relative to `folder`. What is wrong with a line goes to the sink, and the line is
 /// left out.
-pub(crate) fn read(lines: &Lines, folder: &Path, sink: &mut dyn Sink) -> Result<ImageList, Error> {
+pub(crate) fn read(
+    lines: &Lines,
+    folder: &Path,
+    columns: &SaidColumns,
+    sink: &mut dyn Sink,
+) -> Result<ImageList, Error> {
     let path = lines.column(&Column::Name("path".into()))?;
-    let label = lines.column(&Column::Name("label".into()))?;
+    let label = match columns.replaces_class() {
+        true => None,
+        false => Some(lines.column(&Column::Name("label".into()))?),
+    };
     let split = lines.find(SPLIT);
     let (query, gallery) = (lines.find(IS_QUERY), lines.find(IS_GALLERY));
     let sequence = lines.find(SEQUENCE);
     let corners = CORNERS.map(|name| lines.find(name));
 
     let (mut files, mut rows, mut roles) = (Vec::new(), RowsBuilder::default(), Vec::new());
+    let mut all_said = SaidRows::default();
     for line in &lines.rows {
         let cell = |column: Option<usize>| column.map_or("", |it| &line.cells[it]);
         let mut faults = Vec::new();
-        let class = &line.cells[label];
-        if class.is_empty() {
+        let class = cell(label);
+        if label.is_some() && class.is_empty() {
             faults.push(Fault::EmptyLabel);
         }
         let file = found(folder, &line.cells[path]);
@@ -71,6 +87,7 @@ pub(crate) fn read(lines: &Lines, folder: &Path, sink: &mut dyn Sink) -> Result<
         };
         let is_query = role(query, IS_QUERY);
         let is_gallery = role(gallery, IS_GALLERY);
+        let said = columns.read(lines, line, &mut faults);
         let corners = match box_of(corners.map(cell)) {
             Ok(corners) => corners,
             Err(fault) => {
@@ -80,6 +97,7 @@ pub(crate) fn read(lines: &Lines, folder: &Path, sink: &mut dyn Sink) -> Result<
         };
         if faults.is_empty() {
             rows.push(class, part);
+            all_said.push(said);
             files.push(ImageFile {
                 path: file,
                 corners,
@@ -108,6 +126,7 @@ pub(crate) fn read(lines: &Lines, folder: &Path, sink: &mut dyn Sink) -> Result<
         files,
         rows: rows.finish(),
         roles: says_roles.then_some(roles),
+        said: all_said,
     })
 }
 
@@ -216,7 +235,12 @@ mod tests {
         };
         let mut problems = Problems::new(20);
         let lines = Lines::read("l.csv", text.as_bytes(), reading, &mut problems)?;
-        let list = read(&lines, folder.path(), &mut problems)?;
+        let list = read(
+            &lines,
+            folder.path(),
+            &SaidColumns::default(),
+            &mut problems,
+        )?;
         assert_eq!(list.rows.classes, ["3", "4"]);
         assert_eq!(list.rows.part(1), "validation");
         assert_eq!(list.files[1].corners, Some([1., 2., 3., 4.]));

@@ -8,6 +8,9 @@ pub(crate) mod image_files;
 pub(crate) mod image_list;
 pub(crate) mod images;
 pub(crate) mod lines;
+pub(crate) mod masks;
+pub(crate) mod said;
+pub(crate) mod scenes;
 pub(crate) mod table;
 pub(crate) mod texts;
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     Dataset, Error, Sample, Value,
     error::{Fault, Sink},
-    formats::lines::Lines,
+    formats::{
+        lines::Lines,
+        said::{SaidColumns, SaidRows},
+    },
     rows::{Rows, RowsBuilder},
 };
 
@@ -17,6 +20,8 @@ pub(crate) struct Table {
     pub(crate) names: Vec<String>,
     /// Where each row is from.
     pub(crate) places: Vec<(Arc<str>, u64)>,
+    /// What rows say beside a label, or in place of one.
+    pub(crate) said: SaidRows,
 }
 
 /// Which columns are what.
@@ -24,6 +29,8 @@ pub(crate) struct Table {
 pub(crate) struct TableColumns<'a> {
     /// The label; without it every row is of the class ``.
     pub(crate) label: Option<usize>,
+    /// What is said beside it, or in place of it.
+    pub(crate) said: SaidColumns,
     /// The part, in words.
     pub(crate) split: Option<usize>,
     /// The features.
@@ -43,6 +50,7 @@ impl Table {
             values: Vec::new(),
             names,
             places: Vec::new(),
+            said: SaidRows::default(),
         }
     }
 
@@ -93,8 +101,15 @@ impl Table {
                     }
                 }
             }
+            let mut faults = Vec::new();
+            let said = columns.said.read(lines, line, &mut faults);
+            is_good &= faults.is_empty();
+            for fault in faults {
+                sink.take(lines.bad(line, fault))?;
+            }
             if is_good {
                 rows.push(label, part);
+                self.said.push(said);
                 self.values.extend_from_slice(&row);
                 self.places.push((Arc::clone(&path), line.number));
             }
@@ -178,6 +193,7 @@ mod tests {
         let lines = Lines::read("t.csv", bytes, reading, &mut problems)?;
         let columns = TableColumns {
             label: Some(0),
+            said: SaidColumns::default(),
             split: Some(3),
             features: vec![1, 2],
             missing: Some("?"),

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     Annotation, Dataset, Error, Sample, Value, Vocabulary,
     error::{Fault, Sink},
-    formats::lines::{Line, Lines},
+    formats::{
+        lines::{Line, Lines},
+        said::{SaidColumns, SaidRows},
+    },
     rows::{Rows, RowsBuilder},
 };
 
@@ -17,6 +20,8 @@ pub(crate) struct RawTexts {
     /// The score of each pair, where pairs are scored.
     pub(crate) targets: Vec<f32>,
     pub(crate) places: Vec<(Arc<str>, u64)>,
+    /// What rows say beside a label, or in place of one.
+    pub(crate) said: SaidRows,
 }
 
 /// Which columns are what.
@@ -25,6 +30,8 @@ pub(crate) struct TextColumns {
     pub(crate) texts: Vec<usize>,
     /// The class; or, of labeled pairs, yes or no.
     pub(crate) label: Option<usize>,
+    /// What is said beside it, or in place of it.
+    pub(crate) said: SaidColumns,
     /// The score of a pair, and the least and greatest there can be.
     pub(crate) score: Option<(usize, Option<[f64; 2]>)>,
     /// The part, in words.
@@ -75,6 +82,7 @@ impl RawTexts {
                 faults.push(fault);
                 0.0
             });
+            let said = columns.said.read(lines, line, &mut faults);
             let mut part = part.to_owned();
             if let Some(column) = columns.split {
                 let text = &line.cells[column];
@@ -87,6 +95,7 @@ impl RawTexts {
             }
             if faults.is_empty() {
                 rows.push(&class, &part);
+                self.said.push(said);
                 self.texts.push(texts);
                 if columns.score.is_some() {
                     self.targets.push(target);
@@ -262,6 +271,7 @@ mod tests {
         let columns = TextColumns {
             texts: vec![0, 1],
             label: None,
+            said: SaidColumns::default(),
             score: Some((2, Some([1.0, 5.0]))),
             split: None,
         };
@@ -289,6 +299,7 @@ mod tests {
         let columns = TextColumns {
             texts: vec![0, 1],
             label: Some(2),
+            said: SaidColumns::default(),
             score: None,
             split: None,
         };

@@ -10,10 +10,12 @@ mod category_balance;
 mod classes_by_samples;
 mod episode;
 mod fixed_triplets;
+mod grouped_pairs;
 mod hierarchical;
 mod no_duplicates;
 mod pairs;
 mod shuffled;
+mod two_domains;
 
 // By the embedded training set.
 mod anchor_neighborhood;
@@ -41,6 +43,7 @@ pub use episode::Episode;
 pub use fixed_triplets::FixedTriplets;
 pub use graph_sampler::GraphSampler;
 pub use greedy_coreset::GreedyCoreset;
+pub use grouped_pairs::GroupedPairs;
 pub use hard_classes::{HardClasses, HardForm};
 pub use hard_negatives::{HardNegatives, Sampling};
 pub use hierarchical::Hierarchical;
@@ -50,6 +53,7 @@ pub use no_duplicates::NoDuplicates;
 pub use pairs::PairSampler;
 pub use shuffled::Shuffled;
 pub use tuples_to_weights::TuplesToWeights;
+pub use two_domains::TwoDomains;
 
 /// The order of samples in an epoch. A function of the labels, the generator, and what it was last shown.
 pub trait Sampler: Stateful + Send + Sync {
@@ -119,8 +123,10 @@ macro_rules! samplers {
 samplers! {
     "shuffled" = Shuffled(Shuffled): "Every sample once, in a random order.",
     "no_duplicates" = NoDuplicates(NoDuplicates): "Every sample once, with no text twice in a batch.",
+    "grouped_pairs" = GroupedPairs(GroupedPairs): "Every scored pair once, those of one first input together.",
     "classes_by_samples" = ClassesBySamples(ClassesBySamples): "Some samples of each of some classes.",
     "pairs" = Pairs(PairSampler): "Pairs of two samples, of one class or of two.",
+    "two_domains" = TwoDomains(TwoDomains): "Some samples of each of some classes, from both of two domains.",
     "episode" = Episode(Episode): "Few-shot tasks.",
     "fixed_triplets" = FixedTriplets(FixedTriplets): "A fixed random list of triplets.",
     "hierarchical" = Hierarchical(Hierarchical): "Classes of a few super-classes.",
@@ -146,6 +152,17 @@ impl SamplerConfig {
                 "there are no samples to train on; look at `data`".into(),
             ));
         }
+        match self {
+            Self::TwoDomains(it) => return it.build(dataset),
+            Self::GroupedPairs(it) => return it.build(dataset),
+            _ => {}
+        }
+        if dataset.annotation() == Annotation::Domains {
+            return Err(Error::Settings(format!(
+                "`sampler.{}` does not look at domains, of which the data have two; use `sampler.two_domains`",
+                self.name()
+            )));
+        }
         let by_class = dataset.annotation() == Annotation::Classes;
         if !by_class && !matches!(self, Self::Shuffled(_) | Self::NoDuplicates(_)) {
             return Err(Error::Settings(format!(
@@ -163,6 +180,8 @@ impl SamplerConfig {
             Self::NoDuplicates(it) => it.build(dataset),
             Self::ClassesBySamples(it) => it.build(dataset, counts),
             Self::Pairs(it) => it.build(dataset, counts),
+            Self::TwoDomains(it) => it.build(dataset),
+            Self::GroupedPairs(it) => it.build(dataset),
             Self::Episode(it) => it.build(dataset, counts),
             Self::FixedTriplets(it) => it.build(dataset, counts),
             Self::Hierarchical(it) => it.build(dataset, counts),

@@ -52,7 +52,7 @@ impl NoDuplicates {
 }
 
 /// A number for an input, the same for the same one.
-fn fingerprint(value: &Value) -> u64 {
+pub(super) fn fingerprint(value: &Value) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64; // FNV-1a of 32-bit words; then mixed, so that all bits count.
     let mut add = |word: u32| hash = (hash ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3);
     match value {

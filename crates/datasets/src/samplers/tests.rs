@@ -67,7 +67,15 @@ fn table(data: &Numbers, dim: usize, seed: u64) -> EmbeddingTable {
 /// Every sampler in a size that fits, and those whose settings choose another way.
 fn small() -> Vec<SamplerConfig> {
     let span = Span::Epochs(1);
-    let mut all: Vec<SamplerConfig> = SamplerConfig::all().into_iter().map(shrunk).collect();
+    // Data in two domains and scored pairs are other sets: see `two_domains.rs` and `grouped_pairs.rs`.
+    let of_classes = |it: &SamplerConfig| {
+        !matches!(
+            it,
+            SamplerConfig::TwoDomains(_) | SamplerConfig::GroupedPairs(_)
+        )
+    };
+    let all = SamplerConfig::all().into_iter().filter(of_classes);
+    let mut all: Vec<SamplerConfig> = all.map(shrunk).collect();
     all.push(SamplerConfig::HardClasses(HardClasses {
         form: HardForm::Max,
         classes: 3,
@@ -108,6 +116,8 @@ fn shrunk(config: SamplerConfig) -> SamplerConfig {
             ..it
         }),
         S::Pairs(it) => S::Pairs(PairSampler { size: 6, ..it }),
+        S::TwoDomains(it) => S::TwoDomains(it),
+        S::GroupedPairs(it) => S::GroupedPairs(it),
         S::Episode(it) => S::Episode(Episode {
             ways: 3,
             support: 1,
