@@ -247,6 +247,16 @@ pub(crate) enum Template {
     Table,
     /// A table of text pairs with a score.
     Pairs,
+    /// A CSV of numbers with a column of numbers to tell, such as an age.
+    Targets,
+    /// A CSV of numbers with a column of several labels.
+    Labels,
+    /// A list of images from two domains, such as sketches and photographs.
+    Domains,
+    /// Images with masks that say of each pixel which instance it is of.
+    Masks,
+    /// Images whose classes are not looked at: two views of each.
+    Views,
     /// The handwritten digits that are in the program.
     Digits,
 }

@@ -5,10 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use nearfar_core::{Distance, Encoder, Fraction, Loss, Seed, Similarity, Span};
-use nearfar_datasets::{Annotation, Data, Dataset, Loader, Preparation, Shape, Transform};
+use nearfar_core::{
+    Distance, Encoder, Fraction, Input, Loss, Mode, NonNegative, Seed, Similarity, Span,
+};
+use nearfar_datasets::{
+    Annotation, Data, Dataset, Loader, Preparation, Shape, Transform, TransformConfig,
+};
 use nearfar_losses::{
-    Compares, CrossBatchMemory, Join, Matryoshka, Reads, Regularized, SelfSupervised, Sum,
+    Beside, Compares, CrossBatchMemory, HiddenSupervision, Join, Matryoshka, Other,
+    PartSupervision, Reads, Regularized, SelfSupervised, Sum,
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_models::{InputShape, Params};
@@ -88,16 +93,18 @@ fn input_shape(shape: Shape) -> InputShape {
     }
 }
 
-/// The loss of a run file, joined to its distances, miners and reducers.
+/// The loss of a run file, joined to its distances, miners and reducers. It is for these towers.
 pub(crate) fn loss(
     run: &RunFile,
     data: &Data,
-    width: usize,
+    towers: &[Box<dyn Encoder>],
     device: &Device,
 ) -> Result<Box<dyn Loss>, Error> {
     let context = Context {
         data,
-        width,
+        views: run.views,
+        width: towers[0].width(),
+        beside: beside(&*towers[0], data.shape(), device)?,
         seed: run.seed,
         device,
     };
@@ -112,10 +119,52 @@ pub(crate) fn loss(
     Ok(Box::new(sum))
 }
 
+/// What an encoder gives beside the embeddings, and its width: seen from what it makes of a blank sample.
+fn beside(
+    tower: &dyn Encoder,
+    shape: Shape,
+    device: &Device,
+) -> Result<BTreeMap<String, usize>, Error> {
+    let zeros = |size: &[usize]| Tensor::zeros(size, DType::F32, device);
+    let blank = match shape {
+        Shape::Image {
+            channels,
+            height,
+            width,
+        } => Input::Dense(zeros(&[1, channels, height, width])?),
+        Shape::Features { count } => Input::Dense(zeros(&[1, count])?),
+        Shape::Tokens { .. } => Input::Sequence {
+            values: Tensor::zeros((1, 1), DType::U32, device)?,
+            lengths: vec![1],
+        },
+    };
+    let encoded = tower.encode(&blank, Mode::Eval)?;
+    let width = |tensor: &Tensor| tensor.dims().get(1).copied().unwrap_or(0);
+    let named = encoded.extra.iter();
+    Ok(named
+        .map(|(name, tensor)| (name.clone(), width(tensor)))
+        .collect())
+}
+
+/// How data come to what a loss reads, to end a message.
+fn remedy(reads: Reads) -> &'static str {
+    match reads {
+        Reads::Views => "; `views = 2` in the run file gives two views of each sample",
+        Reads::Sets => "; `labels` in `data` names a column of several labels",
+        Reads::Targets => "; `target` in `data` names a column of numbers",
+        Reads::Masks => "; `data.masks` and `data.scenes` have some",
+        Reads::ScoredPairs => "; `score` in `data.pairs` names a column of scores",
+        Reads::Classes | Reads::ClassesOrPairs => "",
+    }
+}
+
 /// What losses need to know of the rest.
 struct Context<'a> {
     data: &'a Data,
+    views: usize,
     width: usize,
+    /// Vectors beside the embeddings, and their width.
+    beside: BTreeMap<String, usize>,
     seed: Seed,
     device: &'a Device,
 }
@@ -128,20 +177,24 @@ impl Context<'_> {
             None => entry.loss.config.reads(),
         };
         let fits = match reads {
-            Reads::ClassesOrPairs => annotation != Annotation::ScoredPairs,
-            Reads::Classes => annotation == Annotation::Classes,
-            // Two inputs for each sample.
-            Reads::Views => annotation != Annotation::Classes,
+            Reads::ClassesOrPairs => {
+                annotation.has_classes() || annotation == Annotation::LabeledPairs
+            }
+            Reads::Classes => annotation.has_classes(),
+            Reads::Views => self.views == 2 || annotation.has_pairs(),
             Reads::ScoredPairs => annotation == Annotation::ScoredPairs,
-            Reads::Sets | Reads::Targets | Reads::Masks => false, // No format gives them yet.
+            Reads::Sets => annotation == Annotation::Sets,
+            Reads::Targets => annotation == Annotation::Targets,
+            Reads::Masks => annotation == Annotation::Masks,
         };
         if !fits {
             return Err(Error::Usage(format!(
-                "`{}` learns from {}, but `data.{}` has {}",
+                "`{}` learns from {}, but `data.{}` has {}{}",
                 entry.loss.config.name(),
                 reads.name(),
                 self.data.name,
-                annotation.name()
+                annotation.name(),
+                remedy(reads)
             )));
         }
         // What compares rows of a batch can compare them with others.
@@ -158,14 +211,22 @@ impl Context<'_> {
             )));
         }
         entry.loss.config.check()?;
-        let mut loss = match &entry.matryoshka {
-            None => self.wrapped(entry, self.width, place)?,
-            Some(nesting) => {
-                let nested = Matryoshka::new(nesting, self.width, |width, nested| {
-                    self.wrapped(entry, width, format!("{place}{nested}"))
-                });
-                Box::new(nested?)
-            }
+        let others = self.others(entry)?;
+        let mut loss = if others.is_empty() {
+            self.one(entry, place, self.width)?
+        } else {
+            let main = self.one(entry, format!("{place}{}", Beside::MAIN), self.width)?;
+            let others = others.into_iter().enumerate().map(|(index, other)| {
+                let place = format!("{place}{}", Beside::place(index));
+                let (name, weight, fades, width) = other;
+                Ok(Other {
+                    name,
+                    weight,
+                    fades,
+                    loss: self.one(entry, place, width)?,
+                })
+            });
+            Box::new(Beside::new(main, others.collect::<Result<_, Error>>()?))
         };
         let (embeddings, weights) = (&entry.embedding_regularizer, &entry.weight_regularizer);
         if embeddings.is_some() || weights.is_some() {
@@ -173,6 +234,71 @@ impl Context<'_> {
             loss = Box::new(regularized);
         }
         Ok(loss)
+    }
+
+    /// The vectors beside the embeddings that an entry learns from too: name, weight, when that has faded, width.
+    #[allow(clippy::type_complexity)]
+    fn others(
+        &self,
+        entry: &LossEntry,
+    ) -> Result<Vec<(String, NonNegative, Option<u64>, usize)>, Error> {
+        let named = |begin: &'static str| {
+            let found = self
+                .beside
+                .iter()
+                .filter(move |(name, _)| name.starts_with(begin));
+            let mut found: Vec<(String, usize)> =
+                found.map(|(name, width)| (name.clone(), *width)).collect();
+            // `part.10` is after `part.9`.
+            found.sort_by_key(|(name, _)| (name.len(), name.clone()));
+            found
+        };
+        let missing = |key: &str, begin: &str, settings: &str| {
+            Error::Usage(format!(
+                "`{key}` wants vectors `{begin}0`, `{begin}1`, …, which the model does not give; {settings}"
+            ))
+        };
+        let mut others = Vec::new();
+        if let Some(settings) = entry.parts {
+            let found = named(PartSupervision::NAME);
+            if found.is_empty() {
+                let with = "`model.conv4 = { parts = 3, blocks = 2 }` gives some";
+                return Err(missing("parts", PartSupervision::NAME, with));
+            }
+            let share = settings.weight.get() / found.len() as f64;
+            let weight = NonNegative::new(share).unwrap_or(settings.weight);
+            others.extend(
+                found
+                    .into_iter()
+                    .map(|(name, width)| (name, weight, None, width)),
+            );
+        }
+        if let Some(settings) = entry.deep_supervision {
+            let found = named(HiddenSupervision::NAME);
+            if found.is_empty() {
+                let with = "`hidden_heads = true` of `model.conv4` and `model.mlp` gives them";
+                return Err(missing("deep_supervision", HiddenSupervision::NAME, with));
+            }
+            others.extend(
+                found
+                    .into_iter()
+                    .map(|(name, width)| (name, settings.weight, settings.fades, width)),
+            );
+        }
+        Ok(others)
+    }
+
+    /// An entry's loss of vectors of some width: of all of them, or of their first numbers too.
+    fn one(&self, entry: &LossEntry, place: String, width: usize) -> Result<Box<dyn Loss>, Error> {
+        Ok(match &entry.matryoshka {
+            None => self.wrapped(entry, width, place)?,
+            Some(nesting) => {
+                let nested = Matryoshka::new(nesting, width, |width, nested| {
+                    self.wrapped(entry, width, format!("{place}{nested}"))
+                });
+                Box::new(nested?)
+            }
+        })
     }
 
     /// The loss for embeddings of a width, in its memory or as a loss of views.
@@ -191,7 +317,7 @@ impl Context<'_> {
             miner: entry.miner.as_ref().map(|miner| miner.build()),
             miner_distance: entry.miner_distance.as_ref().map(DistanceConfig::build),
             reducer: entry.reducer.clone(),
-            classes: (annotation == Annotation::Classes).then_some(self.data.train_classes),
+            classes: annotation.has_classes().then_some(self.data.train_classes),
             class_sizes: self.class_sizes(),
             center_start: entry.center_start,
             label_smoothing: entry
@@ -245,7 +371,7 @@ impl Context<'_> {
 
     /// How many training samples each class has.
     fn class_sizes(&self) -> Vec<u64> {
-        if self.data.annotation() != Annotation::Classes {
+        if !self.data.annotation().has_classes() {
             return Vec::new();
         }
         let mut sizes = vec![0; self.data.train_classes];
@@ -297,6 +423,24 @@ fn comparison(entry: &LossEntry) -> Result<Comparing, Error> {
 
 /// Batches of a run file.
 pub(crate) fn batches(run: &RunFile, data: &Data, device: &Device) -> Result<Loader, Error> {
+    let annotation = data.annotation();
+    if run.views > 1 && annotation.inputs() > 1 {
+        return Err(Error::Usage(format!(
+            "`views` is {}, but a batch of `data.{}` has two inputs already; leave `views` out",
+            run.views, data.name
+        )));
+    }
+    let keeps_places = |it: &&TransformConfig| matches!(it, TransformConfig::Noise(_));
+    if annotation == Annotation::Masks
+        && let Some(moves) = run.augmentation.iter().find(|it| !keeps_places(it))
+    {
+        return Err(Error::Usage(format!(
+            "`augmentation` has `{}`, which changes what is where in an image, and the masks of `data.{}` would not follow; of all, \
+             `noise` can be used",
+            moves.name(),
+            data.name
+        )));
+    }
     let sampler = run.sampler.build(&*data.train)?;
     let augmentation = run
         .augmentation
@@ -305,7 +449,8 @@ pub(crate) fn batches(run: &RunFile, data: &Data, device: &Device) -> Result<Loa
         .collect();
     Ok(
         Loader::new(data.train.clone(), sampler, run.seed, device.clone())
-            .augmentation(augmentation),
+            .augmentation(augmentation)
+            .views(run.views),
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use nearfar_core::{Batches, EmbeddingTable, Input, Mode};
 use nearfar_datasets::{Annotation, Dataset, Loader};
 use nearfar_trainer::Towers;
@@ -12,12 +12,16 @@ use crate::exit::Error;
 /// Samples encoded at a time. Results do not depend on it: an encoder that is not trained looks at each row alone.
 const ROWS: usize = 256;
 
-/// A data set's embeddings, one table for each input of its samples; labels and the samples' numbers beside them.
+/// A data set's embeddings, one table for each input of its samples; labels and the samples' numbers beside them. Samples of two
+/// domains are in one table, each encoded by the tower of its own.
 pub(crate) fn tables(
     towers: &Towers,
     dataset: &Arc<dyn Dataset>,
     device: &Device,
 ) -> Result<Vec<EmbeddingTable>, Error> {
+    if dataset.annotation() == Annotation::Domains {
+        return Ok(vec![of_domains(towers, dataset, device)?]);
+    }
     let inputs = dataset.annotation().inputs();
     let mut tables = vec![EmbeddingTable::new(towers.width()); inputs];
     let loader = Loader::in_order(dataset.clone(), ROWS, device.clone());
@@ -29,7 +33,7 @@ pub(crate) fn tables(
         let ids: Vec<u64> = (first as u64..(first + rows) as u64).collect();
         let labels = match dataset.annotation() {
             Annotation::Classes => &dataset.labels()[first..first + rows],
-            Annotation::LabeledPairs | Annotation::ScoredPairs => &[],
+            _ => &[],
         };
         for (table, encoded) in tables.iter_mut().zip(encoded) {
             table.append(&encoded.embedding, labels, &ids)?;
@@ -38,6 +42,36 @@ pub(crate) fn tables(
     }
     Ok(tables)
 }
+
+fn of_domains(
+    towers: &Towers,
+    dataset: &Arc<dyn Dataset>,
+    device: &Device,
+) -> Result<EmbeddingTable, Error> {
+    let (count, dim) = (dataset.len(), towers.width());
+    let mut table = EmbeddingTable {
+        vectors: vec![0.0; count * dim],
+        dim,
+        labels: dataset.labels().to_vec(),
+        ids: (0..count as u64).collect(),
+    };
+    let loader = Loader::in_order(dataset.clone(), ROWS, device.clone());
+    for batch in loader.sweep() {
+        let batch = batch.map_err(crate::exit::unboxed)?;
+        let encoded = towers.encode(&batch.inputs, Mode::Eval)?;
+        for (encoded, ids) in encoded.iter().zip(&batch.ids) {
+            let rows = encoded.embedding.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+            for (row, id) in rows.iter().zip(ids) {
+                let index = (id & SAMPLE) as usize;
+                table.vectors[index * dim..][..dim].copy_from_slice(row);
+            }
+        }
+    }
+    Ok(table)
+}
+
+/// The bits of a row's id that say which sample it is, when every sample is looked at once.
+const SAMPLE: u64 = (1 << 40) - 1;
 
 /// The samples as they are, for baselines: pixels, features, or how often each word occurs.
 pub(crate) fn raw(
@@ -79,7 +113,7 @@ pub(crate) fn raw(
             }
             table.vectors.extend(row);
             table.ids.push(index as u64);
-            if dataset.annotation() == Annotation::Classes {
+            if dataset.annotation().has_classes() {
                 table.labels.push(dataset.labels()[index]);
             }
         }

@@ -1,11 +1,11 @@
 //! How good a model is on a part of the data, and how good the plain ways are.
 
 use candle_core::{DType, Device, Tensor};
-use nearfar_core::{Distance, EmbeddingTable, Seed, Similarity};
-use nearfar_datasets::{Annotation, Data, Roles};
+use nearfar_core::{Distance, EmbeddingTable, Input, Mode, Purpose, Seed, Similarity};
+use nearfar_datasets::{Annotation, Data, Dataset, Roles, Value};
 use nearfar_eval::{
-    Evaluation, Exclude, Family, Measure, Score, Settings, Subject, evaluate, linear_baseline,
-    paired_distances,
+    Evaluation, Exclude, Family, Measure, Score, Settings, Subject, draw, evaluate,
+    linear_baseline, paired_distances, pixel_pairs,
 };
 use nearfar_trainer::Towers;
 
@@ -27,6 +27,10 @@ pub(crate) struct Scored {
 pub(crate) fn names(run: &RunFile, annotation: Annotation) -> Result<Vec<Score>, Error> {
     let usual: &[&str] = match annotation {
         Annotation::Classes => &["recall_at_1", "r_precision", "map_at_r"],
+        Annotation::Domains => &["recall_at_1", "mean_average_precision"],
+        Annotation::Sets => &["recall_at_1", "precision_at_10", "mean_average_precision"],
+        Annotation::Targets => &["spearman", "knn_error_5"],
+        Annotation::Masks => &["auc", "eer"],
         Annotation::LabeledPairs => &["auc", "eer"],
         Annotation::ScoredPairs => &["pearson", "spearman", "mean_squared_error"],
     };
@@ -70,7 +74,7 @@ impl Comparing {
 /// Scores of a part of the data under a model.
 ///
 /// Rows are looked for among the other rows of their part. A k-NN accuracy is that of a classifier: it looks among the training rows,
-/// where all classes of the part were trained on.
+/// where all classes of the part were trained on. So does a k-NN error.
 pub(crate) fn of_part(
     towers: &Towers,
     run: &RunFile,
@@ -91,6 +95,11 @@ pub(crate) fn of_part(
     };
     let predict = |left: &EmbeddingTable, right: &EmbeddingTable| predicted(run, left, right);
     let train = || Ok(embedding::tables(towers, &data.train, device)?.swap_remove(0));
+    if dataset.annotation() == Annotation::Masks {
+        let map = |index: u32| of_pixels(towers, &**dataset, index, device);
+        let evaluation = pixels_scored(&**dataset, scores, &settings, &map)?;
+        return Ok(Scored { evaluation, tables });
+    }
     let evaluation = scored(data, part, &tables, scores, &settings, &train, &predict)?;
     Ok(Scored { evaluation, tables })
 }
@@ -108,7 +117,7 @@ fn scored(
 ) -> Result<Evaluation, Error> {
     let dataset = data.part(part)?;
     match dataset.annotation() {
-        Annotation::Classes => {
+        Annotation::Classes | Annotation::Domains => {
             let table = &tables[0];
             let closed = table
                 .labels
@@ -147,6 +156,28 @@ fn scored(
             }
             Ok(evaluation)
         }
+        Annotation::Sets => {
+            let subject = Subject::Sets {
+                table: &tables[0],
+                sets: dataset.sets(),
+            };
+            Ok(evaluate(subject, scores, settings)?)
+        }
+        Annotation::Targets => {
+            // Neighbors are looked for among the training rows.
+            let gallery = match part {
+                "train" => None,
+                _ => Some(train()?),
+            };
+            let subject = Subject::Targets {
+                table: &tables[0],
+                targets: dataset.targets(),
+                gallery: gallery.as_ref().map(|rows| (rows, data.train.targets())),
+            };
+            Ok(evaluate(subject, scores, settings)?)
+        }
+        // Pixels are scored on their own.
+        Annotation::Masks => Ok(Evaluation::default()),
         Annotation::LabeledPairs => {
             let scores_of_pairs = predict(&tables[0], &tables[1])?;
             let same: Vec<bool> = dataset.labels().iter().map(|&label| label == 1).collect();
@@ -176,6 +207,106 @@ fn scored(
             )?)
         }
     }
+}
+
+/// The map of an image, and how many numbers a pixel has.
+type Map = (Vec<f32>, usize);
+
+/// Pixels of an image whose pairs are scored, and images that are looked at, at most.
+const PIXELS: usize = 128;
+const IMAGES: usize = 500;
+
+/// Scores of pairs of pixels, each of one image.
+fn pixels_scored(
+    dataset: &dyn Dataset,
+    scores: &[Score],
+    settings: &Settings<'_>,
+    map: &dyn Fn(u32) -> Result<Map, Error>,
+) -> Result<Evaluation, Error> {
+    let (mut of_pairs, mut same) = (Vec::new(), Vec::new());
+    for index in draw(dataset.len(), IMAGES, settings.seed) {
+        let index = index as u32;
+        let Some(mask) = dataset.mask(index)? else {
+            continue;
+        };
+        let (map, dim) = map(index)?;
+        let mut rng = settings.seed.rng(Purpose::Evaluation, u64::from(index));
+        let (scores, alike) = pixel_pairs(&map, dim, &mask.instances, PIXELS, &mut rng);
+        of_pairs.extend(scores);
+        same.extend(alike);
+    }
+    let subject = Subject::Pairs {
+        scores: &of_pairs,
+        same: &same,
+    };
+    Ok(evaluate(subject, scores, settings)?)
+}
+
+/// The embeddings of an image's pixels.
+fn of_pixels(
+    towers: &Towers,
+    dataset: &dyn Dataset,
+    index: u32,
+    device: &Device,
+) -> Result<Map, Error> {
+    let sample = dataset.sample(index)?;
+    let Some(Value::Image(image)) = sample.inputs.first() else {
+        return Err(Error::Data(format!(
+            "{} is no image, and has no pixels",
+            dataset.describe(index)
+        )));
+    };
+    let size = (1, image.channels, image.height, image.width);
+    let input = Input::Dense(Tensor::from_slice(&image.values, size, device)?);
+    let encoded = towers.encode(&[input], Mode::Eval)?.swap_remove(0);
+    let Some(dense) = encoded.extra.get("dense") else {
+        return Err(Error::Usage(
+            "the model gives no embeddings of pixels; `model.dense_conv` does".into(),
+        ));
+    };
+    let numbers = dense.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+    Ok((numbers, dense.dim(1)?))
+}
+
+/// Scores of pixels as they are, and of where they are.
+fn plain_pixels(
+    dataset: &dyn Dataset,
+    scores: &[Score],
+    settings: &Settings<'_>,
+) -> Result<Vec<Baseline>, Error> {
+    let image = |index: u32| -> Result<nearfar_datasets::Image, Error> {
+        match dataset.sample(index)?.inputs.swap_remove(0) {
+            Value::Image(image) => Ok(image),
+            _ => Err(Error::Data(format!(
+                "{} is no image",
+                dataset.describe(index)
+            ))),
+        }
+    };
+    let colors = |index| {
+        let image = image(index)?;
+        Ok((image.values, image.channels))
+    };
+    let places = |index| {
+        let image = image(index)?;
+        let pixels = 0..image.height * image.width;
+        let rows = pixels.clone().map(|it| (it / image.width) as f32);
+        Ok((
+            rows.chain(pixels.map(|it| (it % image.width) as f32))
+                .collect(),
+            2,
+        ))
+    };
+    let baseline = |name: &str, map: &dyn Fn(u32) -> Result<Map, Error>| -> Result<_, Error> {
+        Ok(Baseline {
+            name: name.into(),
+            evaluation: pixels_scored(dataset, scores, settings, map)?,
+        })
+    };
+    Ok(vec![
+        baseline("raw pixels", &colors)?,
+        baseline("places of pixels", &places)?,
+    ])
 }
 
 /// Queries against the gallery, as the data say who is which; none is found by those of its own sequence.
@@ -236,13 +367,20 @@ pub(crate) fn baselines(
 ) -> Result<Vec<Baseline>, Error> {
     let dataset: &Shared = data.part(part)?;
     let words = vocabulary(data);
-    let raw = embedding::raw(dataset, None, words)?;
     let settings = Settings {
         seed: run.seed,
         ..Settings::default()
     };
+    if data.annotation() == Annotation::Masks {
+        return plain_pixels(&**dataset, scores, &settings);
+    }
+    let raw = embedding::raw(dataset, None, words)?;
     match data.annotation() {
-        Annotation::Classes => {
+        Annotation::Classes
+        | Annotation::Domains
+        | Annotation::Sets
+        | Annotation::Targets
+        | Annotation::Masks => {
             let fitted_to = embedding::raw(&data.train, Some(BASELINE_ROWS), words)?.swap_remove(0);
             let linear = linear_baseline(&fitted_to, width.min(fitted_to.dim))?;
             let whole = || Ok(embedding::raw(&data.train, None, words)?.swap_remove(0));
@@ -348,7 +486,17 @@ fn line(x: &[f64], y: &[f64]) -> (f64, f64) {
 /// Whether a score says nothing of such data, and which ones do.
 pub(crate) fn check(scores: &[Score], annotation: Annotation) -> Result<(), Error> {
     let fits = |score: &Score| match annotation {
-        Annotation::Classes => score.family() != Family::Correlation,
+        Annotation::Classes | Annotation::Domains => {
+            !matches!(score.family(), Family::Correlation | Family::Regression)
+        }
+        Annotation::Sets => {
+            score.family() == Family::Retrieval && !matches!(score, Score::KnnAccuracy(_))
+        }
+        Annotation::Targets => {
+            matches!(score.family(), Family::Correlation | Family::Regression)
+                && *score != Score::MeanSquaredError
+        }
+        Annotation::Masks => score.family() == Family::Verification,
         Annotation::LabeledPairs => score.family() == Family::Verification,
         Annotation::ScoredPairs => score.family() == Family::Correlation,
     };

@@ -100,7 +100,7 @@ pub(crate) fn report(
             ));
         }
     }
-    if data.annotation() == Annotation::Classes {
+    if data.annotation().has_classes() {
         for part in parts {
             recall(&mut page, part)?;
             distances(&mut page, run, part)?;
@@ -110,11 +110,17 @@ pub(crate) fn report(
         }
     } else {
         for part in parts {
-            page.notes.push(format!(
-                "{}: {} pairs.",
-                part.name,
-                part.learned.tables.first().map_or(0, EmbeddingTable::len)
-            ));
+            let samples = part.learned.tables.first().map_or(0, EmbeddingTable::len);
+            page.notes.push(match data.annotation() {
+                Annotation::LabeledPairs | Annotation::ScoredPairs => {
+                    format!("{}: {samples} pairs.", part.name)
+                }
+                annotation => format!(
+                    "{}: {samples} samples with {}.",
+                    part.name,
+                    annotation.name()
+                ),
+            });
         }
     }
     Ok(page)
@@ -363,7 +369,12 @@ fn pictures(
 ) -> Result<(), Error> {
     let dataset = data.part(part.name)?;
     let mut items = Items::default();
-    let untrained = nearfar_trainer::Towers::new(assemble::towers(run, data.shape(), 1, device)?)?;
+    let untrained = nearfar_trainer::Towers::new(assemble::towers(
+        run,
+        data.shape(),
+        data.annotation().inputs(),
+        device,
+    )?)?;
     let before = &embedding::tables(&untrained, dataset, device)?[0];
     let after = &part.learned.tables[0];
     let drawn = draw(after.len(), POINTS, PICTURES);

@@ -277,8 +277,15 @@ fn title(data: &Data, part: &str, samples: usize) -> String {
     let Ok(dataset) = data.part(part) else {
         return part.to_string();
     };
-    if data.annotation() != nearfar_datasets::Annotation::Classes {
-        return format!("{part}: {samples} pairs");
+    use nearfar_datasets::Annotation;
+    match data.annotation() {
+        Annotation::LabeledPairs | Annotation::ScoredPairs => {
+            return format!("{part}: {samples} pairs");
+        }
+        annotation @ (Annotation::Sets | Annotation::Targets | Annotation::Masks) => {
+            return format!("{part}: {samples} samples with {}", annotation.name());
+        }
+        Annotation::Classes | Annotation::Domains => {}
     }
     let mut labels: Vec<u32> = dataset.labels().to_vec();
     labels.sort_unstable();

@@ -5,7 +5,8 @@ use std::path::Path;
 use nearfar_core::{Fraction, NonNegative, Positive, Reducer, Seed, Span};
 use nearfar_datasets::{DataConfig, SamplerConfig, TransformConfig};
 use nearfar_losses::{
-    CenterStart, Compared, Compares, Memory, NamedLoss, Nesting, Penalty, SelfSupervision,
+    CenterStart, Compared, Compares, HiddenSupervision, Memory, NamedLoss, Nesting,
+    PartSupervision, Penalty, SelfSupervision,
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_miners::MinerConfig;
@@ -28,6 +29,9 @@ pub(crate) struct RunFile {
     /// Changes of training samples, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) augmentation: Vec<TransformConfig>,
+    /// How often a sample that is trained on is looked at, each time augmented on its own.
+    #[serde(default = "single_view", skip_serializing_if = "is_single_view")]
+    pub(crate) views: usize,
     /// Which samples make a batch.
     pub(crate) sampler: SamplerConfig,
     /// One tower for all inputs.
@@ -61,6 +65,10 @@ pub(crate) struct RunFile {
     pub(crate) self_supervised: Option<SelfSupervision>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) matryoshka: Option<Nesting>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parts: Option<PartSupervision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deep_supervision: Option<HiddenSupervision>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) embedding_regularizer: Option<Penalty>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,9 +127,21 @@ pub(crate) struct LossEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) matryoshka: Option<Nesting>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parts: Option<PartSupervision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deep_supervision: Option<HiddenSupervision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) embedding_regularizer: Option<Penalty>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weight_regularizer: Option<Penalty>,
+}
+
+const fn single_view() -> usize {
+    1
+}
+
+fn is_single_view(views: &usize) -> bool {
+    *views == 1
 }
 
 const fn one() -> NonNegative {
@@ -236,6 +256,8 @@ impl RunFile {
                 memory: self.memory,
                 self_supervised: self.self_supervised,
                 matryoshka: self.matryoshka.clone(),
+                parts: self.parts,
+                deep_supervision: self.deep_supervision,
                 embedding_regularizer: self.embedding_regularizer.clone(),
                 weight_regularizer: self.weight_regularizer.clone(),
             }],
@@ -296,6 +318,8 @@ impl RunFile {
                     ("memory", self.memory.is_some()),
                     ("self_supervised", self.self_supervised.is_some()),
                     ("matryoshka", self.matryoshka.is_some()),
+                    ("parts", self.parts.is_some()),
+                    ("deep_supervision", self.deep_supervision.is_some()),
                     (
                         "embedding_regularizer",
                         self.embedding_regularizer.is_some(),
@@ -338,6 +362,12 @@ impl RunFile {
             }
             _ => {}
         }
+        if !(1..=2).contains(&self.views) {
+            return wrong(format!(
+                "`views` is {}; 1 or 2 are possible, since losses compare two",
+                self.views
+            ));
+        }
         let scores = self.evaluation.scores.iter().chain(&self.checkpoints.best);
         for score in scores {
             if let Err(error) = score.parse::<nearfar_eval::Score>() {
@@ -361,6 +391,19 @@ impl RunFile {
         for entry in self.entries() {
             if entry.reducer == Some(Reducer::None {}) {
                 return wrong("the reducer `none` gives no number to minimize; choose another, such as `mean`".into());
+            }
+            let beside = [
+                ("parts", entry.parts.is_some()),
+                ("deep_supervision", entry.deep_supervision.is_some()),
+            ];
+            if let (Some((key, _)), true) = (
+                beside.iter().find(|(_, is_there)| *is_there),
+                entry.memory.is_some(),
+            ) {
+                return wrong(format!(
+                    "`{}` has a memory and `{key}`, but a memory keeps embeddings alone; use one of them",
+                    entry.loss.config.name()
+                ));
             }
             if entry.memory.is_some() && entry.self_supervised.is_some() {
                 return wrong(format!(

@@ -26,7 +26,7 @@ mod weak;
 
 pub use batches::*;
 pub use classes::*;
-pub use combine::beside::{Beside, Other};
+pub use combine::beside::{Beside, HiddenSupervision, Other, PartSupervision};
 pub use combine::matryoshka::{Matryoshka, Nesting};
 pub use combine::memory::{CrossBatchMemory, Memory};
 pub use combine::regularized::{Penalty, Regularized};

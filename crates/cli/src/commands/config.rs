@@ -88,6 +88,11 @@ pub(crate) fn of(template: Template) -> &'static str {
         Template::Images => include_str!("../templates/images.toml"),
         Template::Table => include_str!("../templates/table.toml"),
         Template::Pairs => include_str!("../templates/pairs.toml"),
+        Template::Targets => include_str!("../templates/targets.toml"),
+        Template::Labels => include_str!("../templates/labels.toml"),
+        Template::Domains => include_str!("../templates/domains.toml"),
+        Template::Masks => include_str!("../templates/masks.toml"),
+        Template::Views => include_str!("../templates/views.toml"),
         Template::Digits => include_str!("../templates/digits.toml"),
     }
 }
@@ -168,12 +173,8 @@ mod tests {
 
     #[test]
     fn every_template_is_a_good_run_file() {
-        for template in [
-            Template::Images,
-            Template::Table,
-            Template::Pairs,
-            Template::Digits,
-        ] {
+        use clap::ValueEnum;
+        for &template in Template::value_variants() {
             RunFile::parse("template.toml", of(template), &[])
                 .unwrap_or_else(|error| panic!("{template:?}: {error}"));
         }

@@ -51,10 +51,13 @@ fn check(what: &Path, global: &Global, out: &Out) -> Result<(), Error> {
         lines.push(format!("… and {} more", checked.problems.more()));
     }
     for part in &checked.parts {
-        lines.push(format!(
-            "{}: {} samples, {} classes",
-            part.name, part.samples, part.classes
-        ));
+        lines.push(match part.what {
+            "" => format!("{}: {} samples", part.name, part.samples),
+            what => format!(
+                "{}: {} samples, {} {what}",
+                part.name, part.samples, part.classes
+            ),
+        });
     }
     if checked.problems.is_empty() {
         lines.push("no problem found".into());
@@ -65,7 +68,10 @@ fn check(what: &Path, global: &Global, out: &Out) -> Result<(), Error> {
     let parts: Vec<_> = checked
         .parts
         .iter()
-        .map(|part| json!({"part": part.name, "samples": part.samples, "classes": part.classes}))
+        .map(|part| match part.what {
+            "" => json!({"part": part.name, "samples": part.samples}),
+            what => json!({"part": part.name, "samples": part.samples, what: part.classes}),
+        })
         .collect();
     out.result(
         &lines.join("\n"),
@@ -81,11 +87,14 @@ fn check(what: &Path, global: &Global, out: &Out) -> Result<(), Error> {
     }
 }
 
-/// What data of their own look like: a folder of images; or, by the names of its columns, a list of images, pairs of texts, texts with
+/// What data of their own look like: a folder of images, or of images and masks; or, by the names of its columns, a list of images, pairs of texts, texts with
 /// labels, or else a table of numbers.
 fn guess(path: &Path) -> Result<DataConfig, Error> {
     let path_text = toml::Value::String(path.to_string_lossy().into_owned());
     let config = |text: String| crate::run_file::read::<DataConfig>("data", &text);
+    if path.is_dir() && path.join("images").is_dir() && path.join("masks").is_dir() {
+        return config(format!("masks = {{ path = {path_text} }}"));
+    }
     if path.is_dir() {
         return config(format!("folder = {{ path = {path_text} }}"));
     }
@@ -110,8 +119,22 @@ fn guess(path: &Path) -> Result<DataConfig, Error> {
     let label = ["label", "class", "target", "species", "variety"]
         .into_iter()
         .find(|name| has(name));
-    if has("path") && has("label") {
-        config(format!("images_csv = {{ path = {path_text} }}"))
+    // Of a list of images or texts, what stands in place of a label, or beside it.
+    let said = if has("label") {
+        Some(if has("domain") {
+            ", domain = \"domain\""
+        } else {
+            ""
+        })
+    } else if has("labels") {
+        Some(", labels = \"labels\"")
+    } else if has("target") {
+        Some(", target = \"target\"")
+    } else {
+        None
+    };
+    if let (true, Some(said)) = (has("path"), said) {
+        config(format!("images_csv = {{ path = {path_text}{said} }}"))
     } else if has("left") && has("right") {
         let scored = if has("score") { "score" } else { "label" };
         config(format!(
@@ -122,8 +145,12 @@ fn guess(path: &Path) -> Result<DataConfig, Error> {
         config(format!(
             "pairs = {{ path = {path_text}, left = \"sentence1\", right = \"sentence2\", {scored} = \"{scored}\" }}"
         ))
-    } else if has("text") && has("label") {
-        config(format!("texts = {{ path = {path_text} }}"))
+    } else if let (true, Some(said)) = (has("text"), said) {
+        config(format!("texts = {{ path = {path_text}{said} }}"))
+    } else if has("labels") {
+        config(format!(
+            "table = {{ path = {path_text}, labels = \"labels\" }}"
+        ))
     } else if let Some(label) = label {
         config(format!(
             "table = {{ path = {path_text}, label = \"{label}\" }}"

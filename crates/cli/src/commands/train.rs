@@ -176,14 +176,7 @@ impl Job {
             data.part(split)?;
         }
         self.refuse_what_is_there()?;
-        self.dir.write_configuration(&self.text, run)?;
-        let _lock = RunLock::acquire(self.dir.path())?;
-        let checkpoints =
-            Checkpoints::open(self.dir.checkpoints(), &hash, run.checkpoints.keep.get())?;
-        let reader = serde_json::to_string(&data.preparation)
-            .map_err(|error| Error::Data(error.to_string()))?;
-        crate::run_dir::write(&self.dir.reader(), reader.as_bytes())?;
-
+        // What does not fit is told before anything is written.
         let inputs = data.annotation().inputs();
         let towers = assemble::towers(run, data.shape(), inputs, &device)?;
         let width = towers[0].width();
@@ -193,10 +186,19 @@ impl Job {
             .filter(|it| it.trained)
             .map(|it| it.var.elem_count())
             .sum();
-        let loss = assemble::loss(run, &data, width, &device)?;
+        let loss = assemble::loss(run, &data, &towers, &device)?;
         let steps = assemble::steps(run, &data)?;
         let trainer = assemble::trainer(run, towers, loss, Some(steps), self.allow_frozen)?;
         let batches = assemble::batches(run, &data, &device)?;
+
+        self.dir.write_configuration(&self.text, run)?;
+        let _lock = RunLock::acquire(self.dir.path())?;
+        let checkpoints =
+            Checkpoints::open(self.dir.checkpoints(), &hash, run.checkpoints.keep.get())?;
+        let reader = serde_json::to_string(&data.preparation)
+            .map_err(|error| Error::Data(error.to_string()))?;
+        crate::run_dir::write(&self.dir.reader(), reader.as_bytes())?;
+
         let mut work = Run::new(trainer, Box::new(batches));
         work.signals = signals()?;
 
@@ -401,9 +403,14 @@ fn describe(run: &RunFile, data: &Data, parameters: usize, width: usize, steps: 
         .iter()
         .map(|part| format!("{} {}", part.dataset.len(), part.name))
         .collect();
+    use nearfar_datasets::Annotation;
     let classes = match data.annotation() {
-        nearfar_datasets::Annotation::Classes => format!(" of {} classes", data.train_classes),
-        _ => String::new(),
+        Annotation::Classes => format!(" of {} classes", data.train_classes),
+        Annotation::Domains => format!(" of {} classes in two domains", data.train_classes),
+        Annotation::Sets => format!(" with sets of {} labels", data.train_classes),
+        Annotation::Targets => " with real targets".into(),
+        Annotation::Masks => " with masks".into(),
+        Annotation::LabeledPairs | Annotation::ScoredPairs => String::new(),
     };
     format!(
         "{}: {} training samples{classes}{}{}\n{model} with {parameters} parameters to {width} dimensions; {}; {steps} steps",

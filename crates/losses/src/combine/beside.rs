@@ -7,6 +7,7 @@ use nearfar_core::{
     Comparison, EmbeddingTable, Embeddings, Error, Evaluated, Loss, NonNegative, Parameter, Part,
     Purpose, Rng, Seed, Span, Stateful, Terms, shape,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::prefix;
 
@@ -31,6 +32,54 @@ pub struct Beside {
     pub others: Vec<Other>,
     /// How many batches were absorbed.
     steps: u64,
+}
+
+/// What losses of parts count: `parts = {}` of a run file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PartSupervision {
+    /// What all parts count together, beside the whole.
+    pub weight: NonNegative,
+}
+
+impl Default for PartSupervision {
+    /// As much as the whole.
+    fn default() -> Self {
+        Self {
+            weight: NonNegative::literal(1.0),
+        }
+    }
+}
+
+impl PartSupervision {
+    /// What a vector `part.k` begins with.
+    pub const NAME: &'static str = "part.";
+}
+
+/// What losses of hidden layers count: `deep_supervision = {}` of a run file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HiddenSupervision {
+    /// What each layer counts, beside the embedding.
+    pub weight: NonNegative,
+    /// After how many steps that has faded to 0; never where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fades: Option<u64>,
+}
+
+impl Default for HiddenSupervision {
+    /// The weight that is usual for layers beside the last.
+    fn default() -> Self {
+        Self {
+            weight: NonNegative::literal(0.3),
+            fades: None,
+        }
+    }
+}
+
+impl HiddenSupervision {
+    /// What a vector `hidden.k` begins with.
+    pub const NAME: &'static str = "hidden.";
 }
 
 /// A loss of other vectors, and what it counts.
@@ -86,6 +135,15 @@ impl Beside {
             loss,
         });
         Self::new(main, others.collect())
+    }
+
+    /// What comes before the names of the main loss's parameters: they start by their full names, as those of
+    /// [`Sum`](crate::Sum) do.
+    pub const MAIN: &'static str = MAIN;
+
+    /// The same for the loss of other vectors at a place.
+    pub fn place(index: usize) -> String {
+        place(index)
     }
 
     fn weight(&self, other: &Other) -> f64 {

@@ -1,0 +1,431 @@
+//! Each kind of data from its template to a report, and what is said where a loss does not fit the data.
+
+mod support;
+
+use std::path::Path;
+
+use support::{nearfar, run};
+
+fn write(path: &Path, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("made");
+    std::fs::write(path, bytes).expect("written");
+}
+
+/// A gray image as PGM.
+fn image(path: &Path, side: usize, gray: impl Fn(usize, usize) -> u8) {
+    let mut bytes = format!("P5\n{side} {side}\n255\n").into_bytes();
+    for y in 0..side {
+        bytes.extend((0..side).map(|x| gray(y, x)));
+    }
+    write(path, bytes);
+}
+
+/// Numbers that look random and are always the same.
+fn number(index: usize) -> f64 {
+    let bits = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f64 / (1u64 << 24) as f64
+}
+
+/// A run of a template, with changes that make it small; gives the lines of its last output.
+fn trained(folder: &Path, template: &str, changes: &[&str]) -> String {
+    run(nearfar(folder).args(["config", "init", template]), 0);
+    let (checked, _) = run(nearfar(folder).args(["data", "check", "run.toml"]), 0);
+    assert!(checked.contains("train: "), "{checked}");
+    let mut command = nearfar(folder);
+    command.args(["train", "run.toml"]);
+    for change in changes {
+        command.args(["--set", change]);
+    }
+    let (output, notes) = run(&mut command, 0);
+    assert!(folder.join("runs/run/report.html").is_file());
+    let (again, _) = run(nearfar(folder).args(["eval", "runs/run"]), 0);
+    for line in again.lines() {
+        assert!(output.contains(line), "{line}\nis not in\n{output}");
+    }
+    format!("{checked}\n{notes}\n{output}")
+}
+
+#[test]
+fn real_targets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut csv = "a,b,c,age\n".to_owned();
+    for row in 0..90 {
+        let age = (60.0 * number(row)).floor();
+        csv += &format!(
+            "{},{},{},{age}\n",
+            age / 30.0,
+            number(row + 100),
+            number(row + 200)
+        );
+    }
+    write(&folder.path().join("table.csv"), &csv);
+    let output = trained(
+        folder.path(),
+        "targets",
+        &["train.steps=60", "sampler.shuffled.size=24"],
+    );
+    assert!(output.contains("train: 72 samples\n"), "{output}");
+    assert!(output.contains("with real targets"), "{output}");
+    for word in ["Spearman", "5-NN error", "raw features", "pca_whitening"] {
+        assert!(output.contains(word), "{word} is missing in\n{output}");
+    }
+    let (embedded, _) = run(
+        nearfar(folder.path()).args(["embed", "test", "--run", "runs/run", "-o", "test.csv"]),
+        0,
+    );
+    assert!(
+        embedded.contains("18 embeddings of 8 numbers"),
+        "{embedded}"
+    );
+
+    csv += "1,2,3,inf\n1,2,3,old\n";
+    write(&folder.path().join("table.csv"), csv);
+    let (problems, _) = run(
+        nearfar(folder.path()).args(["data", "check", "run.toml"]),
+        3,
+    );
+    assert!(
+        problems.contains("row 92: the target in `age` is `inf`; give every row"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("row 93: `age` holds `old`, which is not a number"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn sets_of_labels() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut csv = "a,b,c,tags\n".to_owned();
+    for row in 0..80 {
+        let (sea, snow) = (row % 2 == 0, row % 3 == 0);
+        let tags = [(sea, "sea"), (snow, "snow"), (!sea && !snow, "city")];
+        let tags: Vec<&str> = tags.iter().filter(|it| it.0).map(|it| it.1).collect();
+        let value = |is: bool, at: usize| f64::from(u8::from(is)) + 0.3 * number(row + at);
+        let (a, b, c) = (value(sea, 0), value(snow, 100), number(row + 200));
+        csv += &format!("{a},{b},{c},{}\n", tags.join("; "));
+    }
+    csv += "0,0,0,fog\n";
+    write(&folder.path().join("table.csv"), csv);
+    let small = ["train.steps=40", "sampler.shuffled.size=24", "seed=3"];
+    let output = trained(folder.path(), "labels", &small);
+    assert!(
+        output.contains("with sets of 4 labels") && output.contains(" labels\n"),
+        "{output}"
+    );
+    for word in ["MAP", "Precision@10", "raw features"] {
+        assert!(output.contains(word), "{word} is missing in\n{output}");
+    }
+    let (_, error) = run(
+        nearfar(folder.path()).args([
+            "train",
+            "run.toml",
+            "--out",
+            "runs/other",
+            "--set",
+            "evaluation.scores=[\"nmi\"]",
+        ]),
+        2,
+    );
+    assert!(
+        error.contains("`nmi` says nothing of data with sets of labels"),
+        "{error}"
+    );
+}
+
+/// Images of four classes: bars at four places, dark or light.
+fn bars(folder: &Path, name: &str, class: usize, light: bool, index: usize) {
+    image(&folder.join(name), 12, |y, x| {
+        let bar = (3 * class..3 * class + 3).contains(&y);
+        let noise = (60.0 * number(index * 144 + 12 * y + x)) as u8;
+        match bar == light {
+            true => 255 - noise,
+            false => noise,
+        }
+    });
+}
+
+#[test]
+fn two_domains() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut csv = "path,label,domain\n".to_owned();
+    for index in 0..64 {
+        let (class, light) = (index % 4, index % 8 < 4);
+        let domain = if light { "photo" } else { "sketch" };
+        let name = format!("{domain}/{class}/{index}.pgm");
+        bars(folder.path(), &name, class, light, index);
+        csv += &format!("{name},c{class},{domain}\n");
+    }
+    write(&folder.path().join("list.csv"), &csv);
+    let small = [
+        "train.steps=30",
+        "data.images_csv.size=12",
+        "data.images_csv.test=0.25",
+        "sampler.two_domains.classes=4",
+        "sampler.two_domains.samples=2",
+        "towers.0.model.conv4.blocks=2",
+        "towers.1.model.conv4.blocks=2",
+        "towers.0.model.conv4.channels=8",
+        "towers.1.model.conv4.channels=8",
+    ];
+    let output = trained(folder.path(), "domains", &small);
+    assert!(output.contains("of 4 classes in two domains"), "{output}");
+    assert!(
+        output.contains("Recall@1") && output.contains("raw pixels"),
+        "{output}"
+    );
+
+    let (_, error) = run(
+        nearfar(folder.path()).args([
+            "train",
+            "run.toml",
+            "--out",
+            "runs/other",
+            "--set",
+            "sampler={shuffled={}}",
+        ]),
+        3,
+    );
+    assert!(
+        error.contains("`sampler.shuffled` does not look at domains"),
+        "{error}"
+    );
+    write(
+        &folder.path().join("list.csv"),
+        csv.replace("c2,photo", "c2,scan"),
+    );
+    let (problems, _) = run(
+        nearfar(folder.path()).args(["data", "check", "run.toml"]),
+        3,
+    );
+    assert!(
+        problems.contains("two domains are wanted in the column `domain`, but there are 3"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn masks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for index in 0..12 {
+        let split = 4 + index % 8;
+        let name = format!("{index}.pgm");
+        let scenes = folder.path().join("scenes");
+        image(&scenes.join("images").join(&name), 16, |y, x| {
+            match x < split {
+                true => [40, 200][y % 2],
+                false => [40, 200][x % 2],
+            }
+        });
+        image(&scenes.join("masks").join(&name), 16, |y, x| {
+            match (y, x < split) {
+                (0, _) => 0,
+                (_, true) => 7,
+                (_, false) => 200,
+            }
+        });
+    }
+    let small = [
+        "train.steps=20",
+        "data.masks.size=16",
+        "data.masks.color=gray",
+        "model.dense_conv.channels=8",
+        "model.dense_conv.layers=2",
+        "sampler.shuffled.size=4",
+    ];
+    let output = trained(folder.path(), "masks", &small);
+    assert!(
+        output.contains("with masks") && output.contains("places of pixels"),
+        "{output}"
+    );
+
+    let (_, error) = run(
+        nearfar(folder.path()).args([
+            "train",
+            "run.toml",
+            "--out",
+            "runs/other",
+            "--set",
+            "augmentation=[{flip={}}]",
+        ]),
+        2,
+    );
+    assert!(
+        error.contains("has `flip`") && error.contains("the masks"),
+        "{error}"
+    );
+    std::fs::remove_file(folder.path().join("scenes/masks/3.pgm")).expect("it is there");
+    let (problems, _) = run(nearfar(folder.path()).args(["data", "check", "scenes"]), 3);
+    assert!(
+        problems.contains("3.pgm: there is no mask of this name in scenes/masks"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn two_views() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for index in 0..48 {
+        let class = index % 4;
+        bars(
+            folder.path(),
+            &format!("images/{class}/{index}.pgm"),
+            class,
+            true,
+            index,
+        );
+    }
+    let small = [
+        "train.steps=20",
+        "data.folder.size=12",
+        "sampler.shuffled.size=16",
+        "model.conv4.blocks=2",
+        "model.conv4.channels=8",
+    ];
+    let output = trained(folder.path(), "views", &small);
+    assert!(output.contains("5-NN accuracy"), "{output}");
+    let other = |changes: &[&str], code: i32| {
+        let mut command = nearfar(folder.path());
+        command.args(["train", "run.toml", "--out", "runs/other"]);
+        for change in small.iter().chain(changes) {
+            command.args(["--set", change]);
+        }
+        run(&mut command, code).1
+    };
+    let error = other(&["views=1"], 2);
+    assert!(
+        error.contains("`nt_xent` learns from two views of each row, but `data.folder` has classes; `views = 2`"),
+        "{error}"
+    );
+    assert!(other(&["views=3"], 2).contains("`views` is 3; 1 or 2 are possible"));
+}
+
+/// Parts of the last map and hidden layers, and their losses' own centers.
+#[test]
+fn parts_and_hidden_layers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("run.toml");
+    let text = r#"
+data.glyphs = { classes = 6, test_classes = 3, samples = 8, size = 16 }
+sampler.classes_by_samples = { classes = 4, samples = 3 }
+model.conv4 = { width = 8, channels = 8, blocks = 2, parts = 2, hidden_heads = true }
+loss.cosface = {}
+parts = {}
+deep_supervision = { weight = 0.3, fades = 20 }
+optimizer.adam = { learning_rate = 1e-3 }
+train = { steps = 12 }
+checkpoints = { every.steps = 5 }
+"#;
+    write(&file, text);
+    run(nearfar(folder.path()).args(["train", "run.toml"]), 0);
+    // Stopped and continued, with the counter of the fading weight.
+    let once = support::weights(&folder.path().join("runs/run"));
+    let parts = ["train", "run.toml", "--out", "runs/parts"];
+    run(
+        nearfar(folder.path())
+            .args(parts)
+            .args(["--stop-after", "7"]),
+        75,
+    );
+    run(nearfar(folder.path()).args(parts).arg("--resume"), 0);
+    assert_eq!(once, support::weights(&folder.path().join("runs/parts")));
+
+    write(&file, text.replace(", parts = 2, hidden_heads = true", ""));
+    let (_, error) = run(
+        nearfar(folder.path()).args(["train", "run.toml", "--out", "runs/no"]),
+        2,
+    );
+    assert!(error.contains("`parts` wants vectors `part.0`"), "{error}");
+    // Heads that nobody asks for would not be trained, which is told.
+    let idle = text
+        .replace("parts = {}\n", "")
+        .replace("deep_supervision", "# deep_supervision");
+    write(&file, idle);
+    let (_, error) = run(
+        nearfar(folder.path()).args(["train", "run.toml", "--out", "runs/idle"]),
+        2,
+    );
+    assert!(
+        error.contains("hidden.0.weight") || error.contains("hidden.0.bias"),
+        "{error}"
+    );
+}
+
+/// A teacher's scores of two answers to a question are learned from in pairs that are in one batch.
+#[test]
+fn answers_of_one_question() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut csv = "left,right,score\n".to_owned();
+    for row in 0..60 {
+        let (question, answer) = (row % 20, row / 20);
+        csv += &format!("question {question},word {answer} {row},{}\n", number(row));
+    }
+    write(&folder.path().join("pairs.csv"), csv);
+    let text = r#"
+data.pairs = { path = "pairs.csv", score = "score" }
+sampler.grouped_pairs = { size = 12 }
+model.lstm = { width = 6, words = { dim = 8 }, normalize = false }
+loss.margin_mse = {}
+optimizer.adam = { learning_rate = 1e-3 }
+train = { steps = 8 }
+"#;
+    write(&folder.path().join("run.toml"), text);
+    let (_, notes) = run(nearfar(folder.path()).args(["train", "run.toml"]), 0);
+    assert!(!notes.contains("no step had anything to learn"), "{notes}");
+}
+
+#[test]
+fn a_loss_that_does_not_fit_the_data_says_what_would() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let with = |data: &str, loss: &str, code: i32| {
+        let text = format!(
+            "data.{data}\nsampler.shuffled = {{ size = 8 }}\nmodel.mlp = {{}}\nloss.{loss} = {{}}\n\
+             optimizer.adam = {{}}\ntrain = {{ steps = 1 }}\n"
+        );
+        write(&folder.path().join("run.toml"), text);
+        let told = run(nearfar(folder.path()).args(["train", "run.toml"]), code).1;
+        assert!(
+            !folder.path().join("runs").exists(),
+            "nothing is made of a run that cannot be"
+        );
+        told
+    };
+    for (loss, remedy) in [
+        ("rnc", "`target` in `data`"),
+        ("ml2", "`labels` in `data`"),
+        ("vicreg", "`views = 2`"),
+        ("pixel_pair", "`data.masks` and `data.scenes`"),
+        ("cosent", "`score` in `data.pairs`"),
+    ] {
+        let error = with("digits = {}", loss, 2);
+        assert!(error.contains(remedy), "{error}");
+    }
+    let rows = (0..10).map(|row| format!("{},{row},{}\n", number(row), row % 3));
+    let csv = rows.fold("a,b,c\n".to_owned(), |csv, row| csv + &row);
+    write(&folder.path().join("t.csv"), csv);
+    let error = with(
+        "table = { path = \"t.csv\", target = \"c\", labels = \"b\" }",
+        "rnc",
+        3,
+    );
+    assert!(error.contains("has `target` and `labels`"), "{error}");
+    let error = with(
+        "table = { path = \"t.csv\", target = \"c\", hold_out = \"classes\" }",
+        "rnc",
+        3,
+    );
+    assert!(
+        error.contains("is about classes, but with `target` the data have real targets"),
+        "{error}"
+    );
+    let error = with(
+        "table = { path = \"t.csv\", target = \"c\" }",
+        "triplet_margin",
+        2,
+    );
+    assert!(
+        error.contains("learns from classes or listed pairs, but `data.table` has real targets"),
+        "{error}"
+    );
+}
