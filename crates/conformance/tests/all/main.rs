@@ -3,6 +3,7 @@
 mod agreement;
 mod golden;
 mod joined;
+mod learns;
 mod presets;
 mod resume;
 mod table;
