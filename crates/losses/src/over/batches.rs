@@ -112,7 +112,7 @@ pub(crate) fn all_views(name: &str, comparison: &Comparison<'_>) -> Result<Vec<T
         shape::matrix(name, ("first views", x))?,
         shape::matrix(name, ("other views", y))?,
     );
-    let count = if n == 0 { 1 } else { m / n };
+    let count = m.checked_div(n).unwrap_or(1);
     if d != width || m != count * n || count == 0 {
         Err(Error::Shape(format!(
             "{name}: the first views are {n} rows of {d} dimensions and the others {m} of {width}; the others must be as many, or several times as many"

@@ -10,6 +10,9 @@ pub(super) const METRIC_OF_DISTRIBUTIONS: Axioms = Axioms {
     ..Axioms::METRIC
 };
 
+/// Both sides as a formula wants them.
+type Made = fn(&str, &Tensor, &Tensor, f64) -> Result<(Tensor, Tensor)>;
+
 /// What a distance of histograms makes of its two sides, before its formula sees them.
 pub(super) struct Sides {
     /// The distance, in messages.
@@ -17,7 +20,7 @@ pub(super) struct Sides {
     /// Added to every bin.
     pub(super) smoothing: f64,
     /// [`both`] as they are, their [`roots`], or [`with_logarithms`].
-    pub(super) made: fn(&str, &Tensor, &Tensor, f64) -> Result<(Tensor, Tensor)>,
+    pub(super) made: Made,
 }
 
 impl Sides {
