@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """The peers' side of the benchmarks: the same work in PyTorch and pytorch-metric-learning.
 
-  peers.py CASE THREADS [ROWS LOSS]   answers each line on standard input with one JSON line: a round of that many repetitions
-  peers.py --versions      one JSON line with the versions
+  peers.py CASE THREADS [ROWS LOSS SHOWN]   answers each line on standard input with one JSON line: a round of that many
+                                            repetitions
+  peers.py --versions                       one JSON line with the versions
 
 A training case is forward, mean square of the embedding as the loss, backward and an Adam step (fused, PyTorch's fastest on a CPU).
-A loss case is the value and the gradient of the embeddings, which lie in the file ROWS (f32, n rows of 128, 8 rows a class);
-LOSS is an expression such as losses.ContrastiveLoss().
+A loss case is the value and the gradient of the embeddings, which lie in the file ROWS (f32, n rows of 128, 8 rows a class, and
+after them as many as the loss wants for the centers of its own); LOSS is an expression such as losses.ContrastiveLoss(). SHOWN
+is `classes`, or `views`: then the first half is one view and the second the other.
 """
 import json
 import os
@@ -72,13 +74,30 @@ def conv4():
     return nn.Sequential(*layers, nn.Flatten(1))
 
 
-def loss(fn, n, dim=128, per_class=8):
+def loss(expression, n, dim=128, per_class=8):
+    from pytorch_metric_learning import losses
+
+    classes = n // per_class
+    fn = eval(expression, {"losses": losses, "classes": classes, "dim": dim, "n": n})
     labels = torch.arange(n) // per_class
-    rows = torch.from_numpy(np.fromfile(sys.argv[3], np.float32).reshape(n, dim))
+    numbers = torch.from_numpy(np.fromfile(sys.argv[3], np.float32).reshape(-1, dim))
+    rows = numbers[:n].clone()
+    for name, parameter in fn.named_parameters():
+        centers = numbers[n : n + parameter.numel() // dim]
+        parameter.data.copy_(centers if name == "proxies" else centers.T)
+    del numbers
+    views = sys.argv[5] == "views"
 
     def step():
         x = rows.clone().requires_grad_(True)
-        value = fn(x, labels)
+        for parameter in fn.parameters():
+            parameter.grad = None
+        if not views:
+            value = fn(x, labels)
+        elif expression.startswith("losses.SelfSupervised"):
+            value = fn(x[: n // 2], x[n // 2 :])
+        else:
+            value = fn(x[: n // 2], ref_emb=x[n // 2 :])
         value.backward()
         return value.item()
 
@@ -86,8 +105,6 @@ def loss(fn, n, dim=128, per_class=8):
 
 
 def make():
-    from pytorch_metric_learning import distances, losses
-
     name, size = case.rsplit("_", 1)
     size = int(size)
     if name == "conv4":
@@ -95,7 +112,7 @@ def make():
     if name == "lstm":
         return training(nn.LSTM(64, 128, batch_first=True), torch.randn(size, 32, 64))
     if len(sys.argv) > 4:
-        return loss(eval(sys.argv[4], {"losses": losses, "distances": distances}), size)
+        return loss(sys.argv[4], size)
     sys.exit(f"unknown case {case}")
 
 

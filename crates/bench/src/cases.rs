@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor, Var};
 use nearfar_core::{Comparison, Embeddings, Encoder, Input, Loss, Mode, Purpose, Rng, Seed};
-use nearfar_losses::{Compares, Join, LossConfig};
+use nearfar_losses::{
+    Compares, CrossBatchMemory, Join, LossConfig, Memory, SelfSupervised, SelfSupervision,
+};
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_models::{Conv4, InputShape, Lstm, ModelConfig, Params};
 use nearfar_trainer::Gradients;
@@ -14,7 +16,7 @@ use nearfar_trainer::OptimizerConfig;
 use nearfar_trainer::optim::{Adam, Move, Optimizer};
 use serde_json::json;
 
-use crate::losses::{LOSSES, SIZES};
+use crate::losses::{LOSSES, MORE, Pair, SIZES, Shown};
 use crate::{Error, clock};
 
 /// The cases of a training step: what is done, and how large the batch is.
@@ -26,32 +28,37 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
     let losses = LOSSES
         .iter()
         .flat_map(|loss| SIZES.map(|size| ("losses", format!("{}_{size}", loss.name))));
-    steps.chain(losses).collect()
+    let more = MORE
+        .iter()
+        .map(|(name, size)| ("losses", format!("{name}_{size}")));
+    steps.chain(losses).chain(more).collect()
+}
+
+/// The loss of a case.
+pub(crate) fn of_loss(name: &str) -> Result<Option<Pair>, Error> {
+    let kind = parts(name)?.0;
+    Ok(LOSSES.iter().find(|loss| loss.name == kind).copied())
 }
 
 /// The peer's loss of a case, as an expression; none for one that it has not the memory for.
 pub(crate) fn peer_loss(name: &str) -> Result<Option<&'static str>, Error> {
-    let (kind, size) = parts(name)?;
-    let loss = LOSSES.iter().find(|loss| loss.name == kind);
-    Ok(loss
-        .filter(|loss| size <= loss.peer_up_to)
-        .map(|loss| loss.peer))
-}
-
-/// Whether a case is one of a loss.
-pub(crate) fn is_loss(name: &str) -> Result<bool, Error> {
-    let kind = parts(name)?.0;
-    Ok(LOSSES.iter().any(|loss| loss.name == kind))
+    let size = parts(name)?.1;
+    let loss = of_loss(name)?.filter(|loss| size <= loss.peer_up_to);
+    Ok(loss.map(|loss| loss.peer))
 }
 
 /// Rows of losses have this dimension, and this many are of one class.
 const DIM: usize = 128;
 const PER_CLASS: usize = 8;
 
-/// The embeddings of a loss, in a file for both sides: classes around centers on the sphere. None for a training case.
+/// Centers of a class, at most.
+const CENTERS: usize = 10;
+
+/// The embeddings of a loss, in a file for both sides: classes around centers on the sphere. After them come as many rows as a
+/// loss may want for the centers of its own, also on the sphere. None for a training case.
 pub(crate) fn rows_file(name: &str) -> Result<Option<tempfile::NamedTempFile>, Error> {
     let (_, n) = parts(name)?;
-    if !is_loss(name)? {
+    if of_loss(name)?.is_none() {
         return Ok(None);
     }
     let mut rng = Seed(n as u64).rng(Purpose::Generation, 0);
@@ -65,18 +72,23 @@ pub(crate) fn rows_file(name: &str) -> Result<Option<tempfile::NamedTempFile>, E
         let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
         row.iter().map(|x| x / length).collect()
     };
-    let mut file = tempfile::NamedTempFile::new()?;
+    let file = tempfile::NamedTempFile::new()?;
+    let mut out = std::io::BufWriter::new(&file);
+    let mut write = |row: Vec<f64>| -> Result<(), Error> {
+        let bytes: Vec<u8> = row.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect();
+        Ok(out.write_all(&bytes)?)
+    };
     for _ in 0..n / PER_CLASS {
         let center = unit(&mut rng, None);
         for _ in 0..PER_CLASS {
-            let bytes: Vec<u8> = unit(&mut rng, Some(&center))
-                .iter()
-                .flat_map(|x| (*x as f32).to_le_bytes())
-                .collect();
-            file.write_all(&bytes)?;
+            write(unit(&mut rng, Some(&center)))?;
         }
     }
-    file.flush()?;
+    for _ in 0..n / PER_CLASS * CENTERS {
+        write(unit(&mut rng, None))?;
+    }
+    out.flush()?;
+    drop(out);
     Ok(Some(file))
 }
 
@@ -150,12 +162,10 @@ fn make(name: &str, rows: Option<&Path>) -> Result<Step, Error> {
                 },
             )
         }
-        _ if is_loss(name)? => {
-            let loss = LOSSES.iter().find(|loss| loss.name == kind);
-            let settings = loss.map_or("", |loss| loss.settings);
-            self::loss(&format!("loss.{kind} = {{ {settings} }}"), rows)
-        }
-        _ => Err(format!("there is no case `{name}`").into()),
+        _ => match of_loss(name)? {
+            Some(pair) => loss(&pair, size, rows.ok_or("a loss needs its rows")?),
+            None => Err(format!("there is no case `{name}`").into()),
+        },
     }
 }
 
@@ -204,51 +214,94 @@ fn named<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     Ok(toml::from_str(text)?)
 }
 
-/// Value and gradient of a loss over everything in the batch.
-fn loss(config: &str, rows: Option<&Path>) -> Result<Step, Error> {
+/// Value and gradient of a loss over everything in the batch, and what it remembers of it.
+fn loss(pair: &Pair, n: usize, rows: &Path) -> Result<Step, Error> {
     #[derive(serde::Deserialize)]
     struct Only {
         loss: LossConfig,
     }
-    let config: Only = toml::from_str(config)?;
-    let bytes = std::fs::read(rows.ok_or("a loss needs its rows")?)?;
-    let values: Vec<f32> = bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
-    let n = values.len() / DIM;
-    let vectors = Var::from_tensor(&Tensor::from_vec(values, (n, DIM), &Device::Cpu)?)?;
+    let config = toml::from_str::<Only>(&pair.config())?.loss;
+    let bytes = std::fs::read(rows)?;
+    let numbers = |from: usize, count: usize| -> Result<Tensor, Error> {
+        let bytes = &bytes[from * DIM * 4..(from + count) * DIM * 4];
+        let values: Vec<f32> = bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        Ok(Tensor::from_vec(values, (count, DIM), &Device::Cpu)?)
+    };
+    let vectors = Var::from_tensor(&numbers(0, n)?)?;
     let labels: Vec<u32> = (0..n).map(|row| (row / PER_CLASS) as u32).collect();
     // The peer normalizes by default, so this does too.
     let (mut distance, mut similarity) = (None, None);
-    match config.loss.defaults().compares {
+    match config.defaults().compares {
         Compares::Distance(name) => {
             let config: DistanceConfig = named(&format!("{name} = {{ normalize = true }}"))
                 .or_else(|_| named(&format!("{name} = {{}}")))?;
             distance = Some(config.build());
         }
         Compares::Similarity(name) => {
+            let name = if name == "dot" { "cosine" } else { name };
             let config: SimilarityConfig = named(&format!("{name} = {{}}"))?;
             similarity = Some(config.build());
         }
         Compares::Centers | Compares::Own => {}
     }
-    let loss: Box<dyn Loss> = config.loss.build(Join {
+    let mut loss: Box<dyn Loss> = config.build(Join {
         distance,
         similarity,
         classes: Some(n.div_ceil(PER_CLASS)),
         width: DIM,
         ..Join::default()
     })?;
+    for parameter in loss.parameters() {
+        if let [centers, DIM] = parameter.var.dims() {
+            parameter.var.set(&numbers(n, *centers)?)?;
+        }
+    }
+    drop(bytes);
+    loss = match pair.shown {
+        Shown::Classes | Shown::Views => loss,
+        Shown::SelfSupervised => Box::new(SelfSupervised {
+            loss,
+            settings: SelfSupervision::default(),
+        }),
+        Shown::Memory => {
+            let settings = Memory {
+                size: n.try_into()?,
+                ..Memory::default()
+            };
+            let (dtype, device) = (DType::F32, &Device::Cpu);
+            let mut memory = CrossBatchMemory::new(loss, settings, DIM, dtype, device)?;
+            let rows = Embeddings::labeled(vectors.as_tensor().clone(), labels.clone())?;
+            memory.absorb(&Comparison::within(&rows))?;
+            Box::new(memory)
+        }
+    };
+    let shown = pair.shown;
     Ok(Box::new(move || {
-        let rows = Embeddings::labeled(vectors.as_tensor().clone(), labels.clone())?;
+        let x = vectors.as_tensor();
+        let sides = match shown {
+            Shown::Classes | Shown::Memory => vec![Embeddings::labeled(x.clone(), labels.clone())?],
+            Shown::Views | Shown::SelfSupervised => [0, n / 2]
+                .into_iter()
+                .map(|from| {
+                    Embeddings::labeled(x.narrow(0, from, n / 2)?, labels[..n / 2].to_vec())
+                })
+                .collect::<candle_core::Result<_>>()?,
+        };
+        let comparison = match &sides[..] {
+            [first, second] => Comparison::between(first, second),
+            _ => Comparison::within(&sides[0]),
+        };
         let mut rng = Seed(0).rng(Purpose::Mining, 0);
         let total = loss
-            .evaluate(&Comparison::within(&rows), &mut rng)?
+            .evaluate(&comparison, &mut rng)?
             .total()?
             .ok_or("there is something to learn")?;
         let gradients = total.backward()?;
         gradients.get(&vectors).ok_or("the rows have a gradient")?;
+        loss.absorb(&comparison)?;
         Ok(f64::from(total.to_scalar::<f32>()?))
     }))
 }

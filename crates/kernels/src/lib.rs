@@ -51,7 +51,7 @@ pub use max_pool2d::max_pool2d;
 pub use optim::{AdamStep, SgdStep, adam_step, amsgrad_step, global_norm, sgd_step};
 pub use pair_loss::{
     Base, Count, Fold, PairLoss, PairPart, Row, RowForm, RowFunctional, RowSum, Rows, ops as rows,
-    pair_loss,
+    pair_loss, row_survey,
 };
 pub use row_pairs::{RowOf, RowPair, paired_rows, row_pairs};
 pub use safe_sqrt::safe_sqrt;

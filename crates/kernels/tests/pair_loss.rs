@@ -158,6 +158,7 @@ fn blocks_of_rows_and_the_matrix_agree() -> Result<()> {
                             anchor_groups: &anchor_groups,
                             reference_groups: &reference_groups,
                             own: &own,
+                            unit: [false; 2],
                         };
                         let version = if fast {
                             pair_loss
@@ -216,6 +217,7 @@ fn all_triplets_of_a_batch_agree_with_their_list() -> Result<()> {
         anchor_groups: &groups,
         reference_groups: &groups,
         own: &own,
+        unit: [false; 2],
     };
     let fold = Fold {
         weights: None,
@@ -241,6 +243,7 @@ fn rows_that_coincide_and_batches_without_terms_are_harmless() -> Result<()> {
             anchor_groups: groups,
             reference_groups: groups,
             own: &own,
+            unit: [false; 2],
         };
         let fold = Fold {
             weights: None,
@@ -277,6 +280,7 @@ fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
                 anchor_groups: &groups,
                 reference_groups: &groups,
                 own: &own,
+                unit: [false; 2],
             };
             let fold = Fold {
                 weights: None,
@@ -310,6 +314,7 @@ fn rows_that_are_near_one_another_keep_their_digits() -> Result<()> {
             anchor_groups: &groups,
             reference_groups: &groups,
             own: &own,
+            unit: [false; 2],
         };
         let fold = Fold {
             weights: None,
@@ -332,6 +337,7 @@ fn rows_whose_squares_overflow_are_left_to_the_plain_way() -> Result<()> {
         anchor_groups: &groups,
         reference_groups: &groups,
         own: &[Some(0), Some(1), Some(2), Some(3), Some(4)],
+        unit: [false; 2],
     };
     let fold = Fold {
         weights: None,

@@ -32,6 +32,22 @@ pub trait RowFunctional: Send + Sync {
     fn apart(&self) -> bool {
         false
     }
+
+    /// Whether an anchor is compared with itself too: the value [in its own column](Row::own) then has a gradient, which the
+    /// functional gives.
+    fn own(&self) -> bool {
+        false
+    }
+
+    /// Whether all anchors of a group are seen at once, by [`rows`](Self::rows).
+    fn together(&self) -> bool {
+        false
+    }
+
+    /// The rows of all anchors of one group, with the terms of each; by default one after the other.
+    fn rows(&self, rows: Vec<Row<'_>>) -> Vec<[RowSum; 2]> {
+        rows.into_iter().map(|row| self.row(row)).collect()
+    }
 }
 
 /// What one anchor is compared with. References are sorted by their groups.
@@ -49,9 +65,25 @@ pub struct Row<'a> {
     pub group: u32,
     /// Which of the anchors it is, as they were given.
     pub anchor: usize,
+    /// The column of the anchor itself, if it is among the references.
+    pub own: Option<usize>,
+    /// The reference of each column, but that the anchor's own and the first of its group have changed places.
+    places: &'a [u32],
+    /// Where the anchor's own column was.
+    was: usize,
 }
 
 impl Row<'_> {
+    /// Which of the references a column is, as they were given.
+    pub fn place(&self, column: usize) -> usize {
+        let there = match self.own {
+            Some(own) if column == own => self.was,
+            Some(own) if column == self.was => own,
+            _ => column,
+        };
+        self.places[there] as usize
+    }
+
     /// How many negatives there are.
     pub fn negatives_len(&self) -> usize {
         self.negatives[0].len() + self.negatives[1].len()
@@ -122,6 +154,8 @@ pub struct Rows<'a> {
     pub reference_groups: &'a [u32],
     /// The place of each anchor among the references, for those that are there, in its own group; empty if none is.
     pub own: &'a [Option<usize>],
+    /// Whether anchors, and whether references, are divided by their lengths first, as by [`l2_normalize`](crate::l2_normalize).
+    pub unit: [bool; 2],
 }
 
 /// How rows become one number.
@@ -203,7 +237,14 @@ fn part(value: Option<Tensor>, sum: RowSum) -> PairPart {
 ///
 /// let x = Tensor::new(&[[0f32, 0.0], [3.0, 4.0], [9.0, 9.0]], &Device::Cpu)?;
 /// let (groups, own) = ([7, 7, 8], [Some(0), Some(1), Some(2)]);
-/// let rows = Rows { anchors: &x, references: &x, anchor_groups: &groups, reference_groups: &groups, own: &own };
+/// let rows = Rows {
+///     anchors: &x,
+///     references: &x,
+///     anchor_groups: &groups,
+///     reference_groups: &groups,
+///     own: &own,
+///     unit: [false; 2],
+/// };
 /// let fold = Fold { weights: None, divide_by: Count::Terms };
 /// let loss = pair_loss(Base::Euclidean.into(), &rows, &Pull, &fold)?.parts.remove(0);
 /// assert_eq!(loss.terms, 2); // (0, 1) and (1, 0)
@@ -220,9 +261,9 @@ pub fn pair_loss(
     functional: &dyn RowFunctional,
     fold: &Fold<'_>,
 ) -> Result<PairLoss> {
-    check(rows, fold)?;
-    if rows.anchors.device().is_cpu()
-        && rows.anchors.dtype() == DType::F32
+    check(rows)?;
+    check_weights(rows, fold)?;
+    if serves(rows)
         && let Some(loss) = cpu::pair_loss(form, rows, functional, fold)?
     {
         return Ok(loss);
@@ -230,7 +271,43 @@ pub fn pair_loss(
     reference(form, rows, functional, fold)
 }
 
-fn check(rows: &Rows<'_>, fold: &Fold<'_>) -> Result<()> {
+/// What is seen of each row, in the order of the anchors, for a functional that must know all of them before it sees one.
+///
+/// As [`pair_loss`], in one matrix product and without a gradient.
+///
+/// # Errors
+///
+/// If a shape or length does not fit the others.
+pub fn row_survey<T: Send>(
+    form: RowForm,
+    rows: &Rows<'_>,
+    look: &(dyn Fn(Row<'_>) -> T + Sync),
+) -> Result<Vec<T>> {
+    check(rows)?;
+    if serves(rows)
+        && let Some(seen) = cpu::row_survey(form, rows, look)?
+    {
+        return Ok(seen);
+    }
+    reference::row_survey(form, rows, look)
+}
+
+fn serves(rows: &Rows<'_>) -> bool {
+    rows.anchors.device().is_cpu() && rows.anchors.dtype() == DType::F32
+}
+
+fn check_weights(rows: &Rows<'_>, fold: &Fold<'_>) -> Result<()> {
+    let n = rows.anchors.dim(0)?;
+    if let Some(weights) = fold.weights.filter(|weights| weights.len() != n) {
+        bail!(
+            "pair_loss: there are {} `weights` for {n} anchors; they must agree",
+            weights.len()
+        );
+    }
+    Ok(())
+}
+
+fn check(rows: &Rows<'_>) -> Result<()> {
     differences::check("pair_loss", rows.anchors, rows.references)?;
     let (n, m) = (rows.anchors.dim(0)?, rows.references.dim(0)?);
     if rows.anchor_groups.len() != n || rows.reference_groups.len() != m {
@@ -255,13 +332,53 @@ fn check(rows: &Rows<'_>, fold: &Fold<'_>) -> Result<()> {
             bail!("pair_loss: anchor {anchor} and reference {own} are one row with two groups");
         }
     }
-    if let Some(weights) = fold.weights.filter(|weights| weights.len() != n) {
-        bail!(
-            "pair_loss: there are {} `weights` for {n} anchors; they must agree",
-            weights.len()
-        );
-    }
     Ok(())
+}
+
+/// Some anchor of a group: which it is, and its own column where it has one.
+type Anchor = (usize, Option<usize>);
+
+/// References in the order of their groups.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    groups: &'a [u32],
+    places: &'a [u32],
+}
+
+impl<'a> Columns<'a> {
+    /// Where those of a group are.
+    fn run(&self, group: u32) -> Range<usize> {
+        let begin = self.groups.partition_point(|&other| other < group);
+        let end = self.groups.partition_point(|&other| other <= group);
+        begin..end
+    }
+
+    /// What a functional sees of an anchor whose group has this run of columns.
+    fn row<'r>(
+        self,
+        (anchor, own): Anchor,
+        group: u32,
+        run: &Range<usize>,
+        values: &'r mut [f32],
+    ) -> Row<'r>
+    where
+        'a: 'r,
+    {
+        if let Some(own) = own {
+            values.swap(run.start, own);
+        }
+        Row {
+            positives: run.start + usize::from(own.is_some())..run.end,
+            negatives: [0..run.start, run.end..values.len()],
+            values,
+            groups: self.groups,
+            group,
+            anchor,
+            own: own.map(|_| run.start),
+            places: self.places,
+            was: own.unwrap_or(run.start),
+        }
+    }
 }
 
 impl Rows<'_> {
@@ -275,41 +392,45 @@ impl Rows<'_> {
         own.map(|own| own.map(|own| columns[own])).collect()
     }
 
-    /// Calls the functional for one anchor with its values in the order of groups, `run` those of its own, and gives its
-    /// weight to what comes back. Its own column's gradient is 0.
+    /// Calls the functional for some anchors of one group with their values in the order of groups, and gives their weights
+    /// to what comes back.
     fn visit(
-        &self,
         functional: &dyn RowFunctional,
         fold: &Fold<'_>,
-        (anchor, group, own): (usize, u32, Option<usize>),
-        run: Range<usize>,
-        groups: &[u32],
-        values: &mut [f32],
+        (anchors, group): (&[Anchor], u32),
+        columns: Columns<'_>,
+        values: &mut [&mut [f32]],
     ) -> [RowSum; 2] {
-        if let Some(own) = own {
-            values.swap(run.start, own);
+        let run = columns.run(group);
+        let mut total = [RowSum::default(); 2];
+        let mut found = Vec::new();
+        if functional.together() {
+            let rows = anchors.iter().zip(&mut *values);
+            let rows = rows.map(|(&anchor, values)| columns.row(anchor, group, &run, values));
+            found = functional.rows(rows.collect());
         }
-        let first = run.start + usize::from(own.is_some());
-        let row = Row {
-            positives: first..run.end,
-            negatives: [0..run.start, run.end..values.len()],
-            values,
-            groups,
-            group,
-            anchor,
-        };
-        let mut sums = functional.row(row);
-        if let Some(own) = own {
-            values[run.start] = 0.0;
-            values.swap(run.start, own);
+        for (place, (&(anchor, own), values)) in anchors.iter().zip(values).enumerate() {
+            let mut sums = match found.get(place) {
+                Some(sums) => *sums,
+                None => functional.row(columns.row((anchor, own), group, &run, values)),
+            };
+            if let Some(own) = own {
+                if !functional.own() {
+                    values[run.start] = 0.0;
+                }
+                values.swap(run.start, own);
+            }
+            if let Some(weights) = fold.weights {
+                let weight = weights[anchor];
+                sums.iter_mut()
+                    .for_each(|sum| sum.value *= f64::from(weight));
+                values.iter_mut().for_each(|gradient| *gradient *= weight);
+            }
+            for (total, sum) in total.iter_mut().zip(sums) {
+                *total += sum;
+            }
         }
-        if let Some(weights) = fold.weights {
-            let weight = weights[anchor];
-            sums.iter_mut()
-                .for_each(|sum| sum.value *= f64::from(weight));
-            values.iter_mut().for_each(|gradient| *gradient *= weight);
-        }
-        sums
+        total
     }
 }
 

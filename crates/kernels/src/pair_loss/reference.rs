@@ -2,8 +2,11 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{Base, Fold, PairLoss, RowForm, RowFunctional, RowSum, Rows, check, part};
-use crate::{euclidean, squared_euclidean};
+use super::{
+    Anchor, Base, Columns, Fold, PairLoss, Row, RowForm, RowFunctional, RowSum, Rows, check,
+    check_weights, part,
+};
+use crate::{euclidean, l2_normalize, squared_euclidean};
 
 /// [`pair_loss`](crate::pair_loss) in candle operations.
 pub fn reference(
@@ -12,49 +15,42 @@ pub fn reference(
     functional: &dyn RowFunctional,
     fold: &Fold<'_>,
 ) -> Result<PairLoss> {
-    check(rows, fold)?;
-    let (x, y) = (rows.anchors, rows.references);
-    let base = match form.base {
-        Base::Euclidean => euclidean::reference(x, y)?,
-        Base::Squared => squared_euclidean::reference(x, y)?,
-        Base::Dot => x.matmul(&y.t()?)?,
-    };
-    let matrix = base.affine(f64::from(form.scale), f64::from(form.shift))?;
+    check(rows)?;
+    check_weights(rows, fold)?;
+    let Matrix {
+        matrix,
+        columns,
+        own,
+        values,
+    } = Matrix::of(form, rows)?;
     let (n, m) = matrix.dims2()?;
-    let mut order: Vec<u32> = (0..m as u32).collect();
-    order.sort_by_key(|&row| rows.reference_groups[row as usize]);
-    let groups: Vec<u32> = order
-        .iter()
-        .map(|&row| rows.reference_groups[row as usize])
-        .collect();
-    let own = rows.own_in(&order);
+    let columns = columns.view();
     let mut sums = [RowSum::default(); 2];
-    let flat = matrix.flatten_all()?.to_dtype(DType::F32)?;
-    let flat = flat.to_vec1::<f32>()?;
     let mut gradients = [vec![0f32; n * m], vec![0f32; n * m]];
     let apart = functional.apart();
-    for anchor in 0..if m > 0 { n } else { 0 } {
-        let given = &flat[anchor * m..(anchor + 1) * m];
-        let mut values: Vec<f32> = order.iter().map(|&row| given[row as usize]).collect();
-        let group = rows.anchor_groups[anchor];
-        let begin = groups.partition_point(|&other| other < group);
-        let end = groups.partition_point(|&other| other <= group);
-        let own = own.get(anchor).copied().flatten();
-        let of_anchor = (anchor, group, own);
-        let all = rows.visit(
-            functional,
-            fold,
-            of_anchor,
-            begin..end,
-            &groups,
-            &mut values,
-        );
-        for (sum, row) in sums.iter_mut().zip(all) {
-            *sum += row;
+    // Anchors by group.
+    let mut order: Vec<usize> = (0..if m > 0 { n } else { 0 }).collect();
+    order.sort_by_key(|&anchor| rows.anchor_groups[anchor]);
+    for anchors in
+        order.chunk_by(|&one, &other| rows.anchor_groups[one] == rows.anchor_groups[other])
+    {
+        let group = rows.anchor_groups[anchors[0]];
+        let run = columns.run(group);
+        let mut values: Vec<Vec<f32>> = anchors
+            .iter()
+            .map(|&anchor| values[anchor * m..(anchor + 1) * m].to_vec())
+            .collect();
+        let named: Vec<Anchor> = anchors.iter().map(|&it| (it, own[it])).collect();
+        let mut slices: Vec<&mut [f32]> = values.iter_mut().map(|it| &mut it[..]).collect();
+        let found = Rows::visit(functional, fold, (&named, group), columns, &mut slices);
+        for (sum, some) in sums.iter_mut().zip(found) {
+            *sum += some;
         }
-        for (column, (&row, value)) in order.iter().zip(values).enumerate() {
-            let part = usize::from(apart && !(begin..end).contains(&column));
-            gradients[part][anchor * m + row as usize] = value;
+        for (&anchor, values) in anchors.iter().zip(values) {
+            for (column, (&place, value)) in columns.places.iter().zip(values).enumerate() {
+                let part = usize::from(apart && !run.contains(&column));
+                gradients[part][anchor * m + place as usize] = value;
+            }
         }
     }
     let parts = if apart { 2 } else { 1 };
@@ -73,4 +69,94 @@ pub fn reference(
         loss.parts.push(part(value, sum));
     }
     Ok(loss)
+}
+
+/// [`row_survey`](crate::row_survey) of the whole matrix.
+pub(super) fn row_survey<T>(
+    form: RowForm,
+    rows: &Rows<'_>,
+    look: &(dyn Fn(Row<'_>) -> T + Sync),
+) -> Result<Vec<T>> {
+    let mut matrix = Matrix::of(form, rows)?;
+    let (n, m) = matrix.matrix.dims2()?;
+    let columns = matrix.columns.view();
+    let seen = (0..n).map(|anchor| {
+        let group = rows.anchor_groups[anchor];
+        let values = &mut matrix.values[anchor * m..(anchor + 1) * m];
+        look(columns.row((anchor, matrix.own[anchor]), group, &columns.run(group), values))
+    });
+    Ok(seen.collect())
+}
+
+/// All values at once.
+struct Matrix {
+    /// As references were given.
+    matrix: Tensor,
+    columns: Sorted,
+    /// Of each anchor its own column in sorted order.
+    own: Vec<Option<usize>>,
+    /// On the host, each row in the order of groups.
+    values: Vec<f32>,
+}
+
+/// References in the order of their groups.
+struct Sorted {
+    groups: Vec<u32>,
+    places: Vec<u32>,
+}
+
+impl Sorted {
+    fn view(&self) -> Columns<'_> {
+        Columns {
+            groups: &self.groups,
+            places: &self.places,
+        }
+    }
+}
+
+impl Matrix {
+    fn of(form: RowForm, rows: &Rows<'_>) -> Result<Self> {
+        let unit = |x: &Tensor, unit: bool| {
+            if unit {
+                l2_normalize(x)
+            } else {
+                Ok(x.clone())
+            }
+        };
+        let x = unit(rows.anchors, rows.unit[0])?;
+        let y = if rows.anchors.id() == rows.references.id() && rows.unit[0] == rows.unit[1] {
+            x.clone()
+        } else {
+            unit(rows.references, rows.unit[1])?
+        };
+        let base = match form.base {
+            Base::Euclidean => euclidean::reference(&x, &y)?,
+            Base::Squared => squared_euclidean::reference(&x, &y)?,
+            Base::Dot => x.matmul(&y.t()?)?,
+        };
+        let matrix = base.affine(f64::from(form.scale), f64::from(form.shift))?;
+        let (n, m) = matrix.dims2()?;
+        let mut places: Vec<u32> = (0..m as u32).collect();
+        places.sort_by_key(|&row| rows.reference_groups[row as usize]);
+        let groups: Vec<u32> = places
+            .iter()
+            .map(|&row| rows.reference_groups[row as usize])
+            .collect();
+        let own = match rows.own {
+            [] => vec![None; n],
+            _ => rows.own_in(&places),
+        };
+        let flat = matrix.flatten_all()?.to_dtype(DType::F32)?;
+        let flat = flat.to_vec1::<f32>()?;
+        let mut values = Vec::with_capacity(n * m);
+        for row in flat.chunks_exact(m.max(1)) {
+            values.extend(places.iter().map(|&place| row[place as usize]));
+        }
+        Ok(Self {
+            matrix,
+            columns: Sorted { groups, places },
+            own,
+            values,
+        })
+    }
 }

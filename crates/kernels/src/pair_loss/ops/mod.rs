@@ -1,7 +1,12 @@
 //! What row functionals are made of: operations on the values of a row, with the instruction set of this processor.
 
+mod bins;
+mod ranks;
+
 use pulp::{Simd, WithSimd};
 
+pub use self::bins::Nodes;
+pub use self::ranks::{rank_slopes, ranks};
 use super::RowSum;
 use crate::slices::{dispatch, exp, lease, multiply_add};
 
@@ -98,7 +103,78 @@ impl<const MAX: bool> WithSimd for Extreme<'_, MAX> {
 
 /// Multiplies every value.
 pub fn multiply(values: &mut [f32], by: f32) {
-    values.iter_mut().for_each(|x| *x *= by);
+    dispatch(Multiply(values, by));
+}
+
+struct Multiply<'a>(&'a mut [f32], f32);
+
+impl WithSimd for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.0.iter_mut().for_each(|x| *x *= self.1);
+    }
+}
+
+/// `Σ x y`.
+pub fn product(x: &[f32], y: &[f32]) -> f32 {
+    dispatch(Product(x, y))
+}
+
+struct Product<'a>(&'a [f32], &'a [f32]);
+
+impl WithSimd for Product<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let mut sums = [0f32; 32];
+        for (x, y) in self.0.chunks(32).zip(self.1.chunks(32)) {
+            for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+                *sum += x * y;
+            }
+        }
+        sums.iter().sum()
+    }
+}
+
+/// Adds `by · x` to every sum.
+pub fn add_times(sums: &mut [f32], by: f32, x: &[f32]) {
+    dispatch(AddTimes(sums, by, x));
+}
+
+struct AddTimes<'a>(&'a mut [f32], f32, &'a [f32]);
+
+impl WithSimd for AddTimes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (sum, x) in self.0.iter_mut().zip(self.2) {
+            *sum += self.1 * x;
+        }
+    }
+}
+
+/// `log(1 + Σ exp(by (value − base)))` of the values of several slices, which become its slopes; 0 of no value.
+///
+/// ```
+/// let mut values = [0.5, 0.5];
+/// let sum = nearfar_kernels::rows::softplus_sum(&mut [&mut values], -2.0, 0.5);
+/// assert!((sum - 3f32.ln()).abs() < 1e-6);
+/// assert!((values[1] + 2.0 / 3.0).abs() < 1e-6);
+/// ```
+pub fn softplus_sum(slices: &mut [&mut [f32]], by: f32, base: f32) -> f32 {
+    let sum = log_sum_exp(slices, by);
+    if sum == f32::NEG_INFINITY {
+        return 0.0;
+    }
+    let all = softplus(sum - by * base);
+    for slice in slices {
+        multiply(slice, by * all.slope);
+    }
+    all.value
 }
 
 /// `log Σ exp(scale · value)` of the values of several slices, which become `exp(scale · value − that)`: the shares of the
