@@ -92,7 +92,11 @@ def loss(expression, n, dim=128, per_class=8):
         x = rows.clone().requires_grad_(True)
         for parameter in fn.parameters():
             parameter.grad = None
-        if not views:
+        if hasattr(fn, "hist_"):
+            fn.hist_ = fn.hist_.detach()  # It keeps the graph of the last batch.
+        if expression.startswith("losses.Manifold"):
+            value = fn(x)
+        elif not views:
             value = fn(x, labels)
         elif expression.startswith("losses.SelfSupervised"):
             value = fn(x[: n // 2], x[n // 2 :])

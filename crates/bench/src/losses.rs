@@ -90,7 +90,7 @@ pub(crate) const LOSSES: &[Pair] = &[
         "multi_similarity",
         "losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5)",
     ),
-    pair("angular", "losses.AngularLoss()").with("angular = { compat = \"pml\" }"),
+    pair("angular", "losses.AngularLoss()").up_to(1024),
     pair("circle", "losses.CircleLoss()"),
     pair(
         "dynamic_soft_margin",
@@ -102,7 +102,7 @@ pub(crate) const LOSSES: &[Pair] = &[
     pair("histogram", "losses.HistogramLoss()").up_to(512),
     pair("instance", "losses.InstanceLoss()").with("instance = { compat = \"pml\" }"),
     pair("intra_pair_variance", "losses.IntraPairVarianceLoss()"),
-    pair("lifted", "losses.LiftedStructureLoss()").up_to(1024),
+    pair("lifted", "losses.LiftedStructureLoss()").up_to(256),
     pair(
         "lifted_generalized",
         "losses.GeneralizedLiftedStructureLoss()",

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 use nearfar_kernels::test_util::noise;
 use nearfar_kernels::{
     Base, Count, Fold, PairLoss, PairPart, Row, RowForm, RowFunctional, RowSum, Rows, euclidean,
-    hinge, pair_loss, reference,
+    hinge, pair_loss, reference, row_survey,
 };
 
 /// `max(0, d(a, p) − d(a, n) + margin)` over all triplets of the row.
@@ -347,6 +347,149 @@ fn rows_whose_squares_overflow_are_left_to_the_plain_way() -> Result<()> {
         let loss = pair_loss(form.into(), &rows, &Triplets(0.1), &fold)?;
         let (_, _, _, gradients) = found(loss, 0, &[&x])?;
         assert!(gradients.iter().flatten().all(|x| x.is_finite()));
+    }
+    Ok(())
+}
+
+/// Half the square of every value, the anchor's own too, times the sum of what the other rows of the group have in the column
+/// of their first negative.
+struct Entangled;
+
+impl Entangled {
+    fn first(row: &Row<'_>) -> Option<usize> {
+        row.negatives.iter().flat_map(Clone::clone).next()
+    }
+}
+
+impl RowFunctional for Entangled {
+    fn row(&self, _: Row<'_>) -> [RowSum; 2] {
+        unreachable!("rows are seen together")
+    }
+
+    fn own(&self) -> bool {
+        true
+    }
+
+    fn together(&self) -> bool {
+        true
+    }
+
+    fn rows(&self, mut rows: Vec<Row<'_>>) -> Vec<[RowSum; 2]> {
+        let firsts: Vec<f32> = rows
+            .iter()
+            .map(|row| Self::first(row).map_or(1.0, |column| row.values[column]))
+            .collect();
+        let all: f32 = firsts.iter().sum();
+        let squares: Vec<f32> = rows
+            .iter()
+            .map(|row| 0.5 * row.values.iter().map(|x| x * x).sum::<f32>())
+            .collect();
+        let total: f32 = squares.iter().sum();
+        let mut sums = Vec::new();
+        for (place, row) in rows.iter_mut().enumerate() {
+            let others = all - firsts[place];
+            row.values.iter_mut().for_each(|x| *x *= others);
+            if let Some(column) = Self::first(row) {
+                row.values[column] += total - squares[place];
+            }
+            let value = f64::from(squares[place] * others);
+            let sum = RowSum {
+                value,
+                terms: 1,
+                active: 1,
+            };
+            sums.push([sum, RowSum::default()]);
+        }
+        sums
+    }
+}
+
+#[test]
+fn rows_of_a_group_at_once_and_rows_of_length_one_agree_with_the_matrix() -> Result<()> {
+    for (n, m) in [(60, 0), (130, 0), (7, 90), (90, 7)] {
+        let x = noise((n, 19), 8)?.to_dtype(DType::F32)?;
+        let y = noise((m, 19), 9)?.to_dtype(DType::F32)?;
+        let (anchor_groups, reference_groups) = (groups(n), groups(if m == 0 { n } else { m }));
+        let own: Vec<Option<usize>> = (0..n).map(|i| (m == 0 || i < m).then_some(i)).collect();
+        for base in [Base::Dot, Base::Squared, Base::Euclidean] {
+            for unit in [[false; 2], [true; 2], [true, false], [false, true]] {
+                let run = |fast: bool| -> Result<Found> {
+                    let (x, y) = (Var::from_tensor(&x)?, Var::from_tensor(&y)?);
+                    let rows = Rows {
+                        anchors: &x,
+                        references: if m == 0 { &x } else { &y },
+                        anchor_groups: &anchor_groups,
+                        reference_groups: &reference_groups,
+                        own: &own,
+                        unit,
+                    };
+                    let fold = Fold {
+                        weights: None,
+                        divide_by: Count::Terms,
+                    };
+                    let version = if fast {
+                        pair_loss
+                    } else {
+                        reference::pair_loss
+                    };
+                    let vars: &[&Var] = if m == 0 { &[&x] } else { &[&x, &y] };
+                    found(version(base.into(), &rows, &Entangled, &fold)?, 0, vars)
+                };
+                let what = format!("{n} by {m}, {base:?}, {unit:?}");
+                // An anchor's own distance is 0, so the two must be one row.
+                if base == Base::Dot || (m == 0 && unit[0] == unit[1]) {
+                    assert_near(&run(true)?, &run(false)?, &what);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_survey_sees_every_value_and_knows_whose_it_is() -> Result<()> {
+    let (n, m) = (110, 70);
+    let x = noise((n, 12), 10)?.to_dtype(DType::F32)?;
+    let y = noise((m, 12), 11)?.to_dtype(DType::F32)?;
+    let (anchor_groups, reference_groups) = (groups(n), groups(m));
+    let own: Vec<Option<usize>> = (0..n).map(|i| (i < m && i % 2 == 0).then_some(i)).collect();
+    let rows = Rows {
+        anchors: &x,
+        references: &y,
+        anchor_groups: &anchor_groups,
+        reference_groups: &reference_groups,
+        own: &own,
+        unit: [false; 2],
+    };
+    let form = RowForm {
+        base: Base::Squared,
+        scale: 0.5,
+        shift: 1.0,
+    };
+    let seen = row_survey(form, &rows, &|row| {
+        let mut values = vec![f32::NAN; m];
+        for column in 0..m {
+            values[row.place(column)] = row.values[column];
+        }
+        let positives = row.positives.clone().map(|column| row.place(column));
+        (row.anchor, values, positives.collect::<Vec<_>>())
+    })?;
+    let (x, y) = (x.to_vec2::<f32>()?, y.to_vec2::<f32>()?);
+    for (i, (anchor, values, positives)) in seen.into_iter().enumerate() {
+        assert_eq!(anchor, i);
+        for (j, value) in values.into_iter().enumerate() {
+            let square: f32 = x[i].iter().zip(&y[j]).map(|(x, y)| (x - y) * (x - y)).sum();
+            let wanted = if own[i] == Some(j) {
+                1.0
+            } else {
+                0.5 * square + 1.0
+            };
+            assert!((value - wanted).abs() < 1e-4, "{i} {j}: {value} {wanted}");
+        }
+        let mut positives = positives;
+        positives.sort_unstable();
+        let wanted = (0..m).filter(|&j| i % 5 == j % 5 && own[i] != Some(j));
+        assert_eq!(positives, wanted.collect::<Vec<_>>());
     }
     Ok(())
 }

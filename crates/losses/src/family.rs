@@ -7,10 +7,11 @@
 use std::fmt::Debug;
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Comparison, Error, Loss, Reducer, Terms};
+use nearfar_core::{Comparison, Error, Loss, Pairs, Reducer, Terms};
 use nearfar_kernels::RowFunctional;
 
 use crate::over::centers::{CenterStart, ToCenters};
+use crate::over::rows::{AllRows, Functional};
 use crate::{Compares, Join, Reads};
 
 /// A loss of pairs, as a function of their distance.
@@ -61,6 +62,13 @@ pub trait PairLoss: Debug + Send + Sync {
     /// where there is only the plain way.
     fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
         None
+    }
+    /// [`by_row`](Self::by_row) of a loss that must know all rows before it sees one; `negated` as in [`Sides`].
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn by_rows(&self, _rows: &AllRows<'_>, _negated: bool) -> Result<Functional> {
+        Ok(self.by_row())
     }
 }
 
@@ -147,6 +155,18 @@ pub trait ListLoss: Debug + Send + Sync {
     fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
         None
     }
+    /// [`by_row`](Self::by_row) of a loss that must know all rows before it sees one.
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn by_rows(&self, _rows: &AllRows<'_>) -> Result<Functional> {
+        Ok(self.by_row())
+    }
+    /// The pairs of anchors with one positive each that a whole batch by class is for it, where it looks at no other rows: then
+    /// its lists are those of these anchors and these positives, in this order. None where it looks at all.
+    fn pairs_of(&self, _comparison: &Comparison<'_>) -> Option<Pairs> {
+        None
+    }
 }
 
 /// What a loss of lists may know of the rows that it compares.
@@ -221,13 +241,27 @@ pub trait ClassificationLoss: Debug + Send + Sync {
             values = (values * weights)?;
         }
         let anchors = (0..values.elem_count() as u32).collect();
-        Ok(vec![Terms::of_anchors(
+        let mut terms = vec![Terms::of_anchors(
             "class", values, anchors, comparison,
-        )?])
+        )?];
+        terms.extend(self.beside(&to.centers, comparison)?);
+        Ok(terms)
+    }
+    /// What it adds of the centers alone, as parts after the first.
+    ///
+    /// # Errors
+    /// Those of candle.
+    fn beside(&self, _centers: &Tensor, _comparison: &Comparison<'_>) -> Result<Vec<Terms>> {
+        Ok(Vec::new())
     }
     /// The names of its parts, as [`terms`](Self::terms) gives them.
     fn parts(&self) -> &'static [&'static str] {
         &["class"]
+    }
+    /// The same as one row sees the centers of all classes, in f32; values are what rows and centers are compared by. None where
+    /// there is only the plain way.
+    fn by_row(&self, _head: &Head<'_>) -> Option<ByRow> {
+        None
     }
     /// Whether it is a softmax over the classes, whose labels can be smoothed.
     fn is_softmax(&self) -> bool {
@@ -267,6 +301,46 @@ pub trait ClassificationLoss: Debug + Send + Sync {
     /// How its terms become one number where nobody says otherwise.
     fn reducer(&self) -> Reducer {
         Reducer::Mean {}
+    }
+}
+
+/// What a [`ByRow`] may know of the centers.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// How much of each label is spread over all classes.
+    pub label_smoothing: f32,
+    /// How many training samples each class has; empty where nobody said.
+    pub class_sizes: &'a [u64],
+}
+
+/// What a loss of centers does to one row.
+pub struct ByRow {
+    /// What it does.
+    pub functional: Box<dyn RowFunctional>,
+    /// Whether rows, and whether centers, are divided by their lengths first, where nothing else says what they are compared
+    /// by.
+    pub unit: [bool; 2],
+    /// Whether it is asked of each center, with all rows of the batch, and not of each row with all centers.
+    pub of_centers: bool,
+}
+
+impl Debug for ByRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("ByRow");
+        shown.field("unit", &self.unit);
+        shown.field("of_centers", &self.of_centers);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl ByRow {
+    /// Of each row's cosines with all centers.
+    pub fn cosines(functional: impl RowFunctional + 'static) -> Self {
+        Self {
+            functional: Box::new(functional),
+            unit: [true; 2],
+            of_centers: false,
+        }
     }
 }
 

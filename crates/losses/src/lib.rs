@@ -35,8 +35,8 @@ pub use combine::self_supervised::{SelfSupervised, SelfSupervision};
 pub use combine::sum::{Sum, Weighed};
 pub use compat::Compat;
 pub use family::{
-    BatchLoss, ClassificationLoss, ListLoss, Lists, Mined, PairLoss, ScoreLoss, Sides, TripletLoss,
-    Weighted,
+    BatchLoss, ByRow, ClassificationLoss, Head, ListLoss, Lists, Mined, PairLoss, ScoreLoss, Sides,
+    TripletLoss, Weighted,
 };
 pub use lists::*;
 pub use over::centers::{CenterStart, Outliers, ToCenters, outliers};
@@ -44,6 +44,7 @@ pub use over::classes::OverClasses;
 pub use over::lists::OverLists;
 pub use over::mining::Mining;
 pub use over::pairs::OverPairs;
+pub use over::rows::AllRows;
 pub use over::scores::{OverScores, Scoring};
 pub use over::triplets::OverTriplets;
 pub use pairs::*;

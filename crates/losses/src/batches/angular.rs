@@ -1,12 +1,15 @@
 //! Angular loss.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{
     Comparison, Error, Evaluated, Kind, Loss, Pairs, Part, Positive, Reducer, Rng, Terms,
 };
-use nearfar_kernels::{TINY_NORM, hinge, l2_normalize, masked_log_sum_exp, softplus};
+use nearfar_kernels::{
+    Base, Row, RowFunctional, RowSum, TINY_NORM, hinge, l2_normalize, masked_log_sum_exp, rows,
+    softplus,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::compat::Compat;
@@ -14,6 +17,7 @@ use crate::family::BatchLoss;
 use crate::over::known::{blockwise, host};
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::reduced;
+use crate::over::rows::{AllRows, Way, Where, evaluate};
 use crate::{Compares, Join, Reads};
 
 /// Bounds the angle at the negative of the triangle that each positive pair makes with a negative.
@@ -28,7 +32,7 @@ use crate::{Compares, Join, Reads};
 /// chooses the positive pairs. With one class, or all classes distinct, there is nothing to learn. `a = p` is no trouble.
 ///
 /// Under the reducers `mean`, `sum` and (triplets) `avg_nonzero` it works on a block of pairs at a time: `O(#P n)` time, and
-/// memory for one block.
+/// memory for one block; and over whole batches a class at a time, in `O(n d)` memory for small classes.
 ///
 /// `compat = "pml"` leaves the negatives of the batch form as they are, as pytorch-metric-learning does: then the value depends
 /// on the scale of the input.
@@ -226,6 +230,35 @@ impl OverAngular {
         }
     }
 
+    /// The batch form a class at a time; none where the terms are wanted, or a sum of exponentials might not be held.
+    fn by_class(&self, comparison: &Comparison<'_>) -> Result<Option<Evaluated>> {
+        let tangent = self.settings.angle.get().tan().powi(2);
+        let plain = self.settings.form != AngularForm::Batch || self.settings.compat.is_some();
+        if plain || !self.mining.takes_all() || 16.0 * tangent > 80.0 {
+            return Ok(None);
+        }
+        let way = Way {
+            form: Base::Dot.into(),
+            unit_rows: true,
+        };
+        let functional = |all: &AllRows<'_>| {
+            let mut sizes = BTreeMap::new();
+            for label in all.labels() {
+                *sizes.entry(label).or_insert(0usize) += 1;
+            }
+            let small = sizes.values().all(|size| *size <= LARGEST_CLASS);
+            Ok((small && all.within()).then(|| {
+                Box::new(OfClass {
+                    by: (4.0 * tangent) as f32,
+                    pull: (2.0 * (1.0 + tangent)) as f32,
+                }) as Box<dyn RowFunctional>
+            }))
+        };
+        let (names, reducer) = ([self.part()], &self.reducer);
+        let on = Where::Cpu;
+        evaluate(&names, Some(way), functional, comparison, reducer, on, true)
+    }
+
     fn part(&self) -> &'static str {
         match self.settings.form {
             AngularForm::Batch => "pair",
@@ -239,6 +272,9 @@ impl Loss for OverAngular {
         let triplets = self.settings.form == AngularForm::Triplet;
         let counts = matches!(self.reducer, Reducer::Mean {} | Reducer::Sum {})
             || (triplets && self.reducer == Reducer::AvgNonzero {});
+        if let Some(evaluated) = self.by_class(comparison)? {
+            return Ok(evaluated);
+        }
         let kinds = comparison.kinds(self.name)?;
         if !counts || comparison.anchors.is_empty() || comparison.references.is_empty() {
             return reduced(&self.terms(comparison, rng)?, &self.reducer);
@@ -322,6 +358,96 @@ impl Loss for OverAngular {
     }
 }
 
+/// All pairs of one class. What a pair sees of a negative is a product, `exp(by a·n) exp(by p·n)`: so its sum over the negatives
+/// is an inner product of two rows of exponentials.
+struct OfClass {
+    by: f32,
+    pull: f32,
+}
+
+impl RowFunctional for OfClass {
+    /// Of one row nothing is known.
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        row.values.fill(0.0);
+        [RowSum::default(); 2]
+    }
+
+    fn together(&self) -> bool {
+        true
+    }
+
+    fn rows(&self, mut rows: Vec<Row<'_>>) -> Vec<[RowSum; 2]> {
+        let size = rows.len();
+        let mut sums = vec![[RowSum::default(); 2]; size];
+        let Some(first) = rows.first() else {
+            return sums;
+        };
+        let (start, ranges) = (first.positives.end - size, first.negatives.clone());
+        let count = first.negatives_len();
+        if count == 0 || size < 2 {
+            rows.iter_mut().for_each(|row| row.values.fill(0.0));
+            return sums;
+        }
+        // Exponentials of all negatives, each row's relative to its largest.
+        let mut exponentials = vec![0f32; size * count];
+        let mut largest = Vec::with_capacity(size);
+        for (row, exponentials) in rows.iter().zip(exponentials.chunks_exact_mut(count)) {
+            let (before, after) = exponentials.split_at_mut(ranges[0].len());
+            before.copy_from_slice(&row.values[ranges[0].clone()]);
+            after.copy_from_slice(&row.values[ranges[1].clone()]);
+            let most = self.by * rows::maximum(exponentials);
+            rows::exp_sum(exponentials, self.by, -most);
+            largest.push(most);
+        }
+        let of = |row: usize| &exponentials[row * count..][..count];
+        // Both orders of a pair are one number: by what each moves the negatives of both rows.
+        let mut weights = vec![0f32; size * size];
+        for one in 0..size {
+            for other in one + 1..size {
+                // The other's column: rows are in the order of columns, but a row's own comes first.
+                let column = |row: usize, of: usize| if of == 0 { start + row } else { start + of };
+                let (here, there) = (column(one, other), column(other, one));
+                let sum = rows::product(of(one), of(other));
+                let cosine = rows[one].values[here];
+                let exponent = sum.ln() + largest[one] + largest[other] - self.pull * cosine;
+                let cost = rows::softplus(exponent);
+                for place in [one, other] {
+                    sums[place][0] += RowSum {
+                        value: f64::from(cost.value),
+                        terms: 1,
+                        active: usize::from(cost.value > 0.0),
+                    };
+                }
+                rows[one].values[here] = -self.pull * cost.slope;
+                rows[other].values[there] = -self.pull * cost.slope;
+                let weight = 2.0 * self.by * cost.slope / sum;
+                weights[one * size + other] = weight;
+                weights[other * size + one] = weight;
+            }
+        }
+        let mut moved = vec![0f32; count];
+        for (place, row) in rows.iter_mut().enumerate() {
+            moved.fill(0.0);
+            for (other, weight) in weights[place * size..][..size].iter().enumerate() {
+                if other != place {
+                    rows::add_times(&mut moved, *weight, of(other));
+                }
+            }
+            let own = of(place);
+            let (before, after) = moved.split_at(ranges[0].len());
+            let (own_before, own_after) = own.split_at(ranges[0].len());
+            let columns = ranges[0].clone().zip(before.iter().zip(own_before));
+            let columns = columns.chain(ranges[1].clone().zip(after.iter().zip(own_after)));
+            for (column, (moved, own)) in columns {
+                row.values[column] = moved * own;
+            }
+        }
+        sums
+    }
+}
+
+/// Rows of a class that are seen at once.
+const LARGEST_CLASS: usize = 512;
 /// Numbers of a block of pairs by negatives.
 const BLOCK: usize = 1 << 19;
 

@@ -1,13 +1,17 @@
 //! Instance loss.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Loss, Positive, Reducer};
-use nearfar_kernels::log_sum_exp;
+use nearfar_kernels::rows::Sloped;
+use nearfar_kernels::{Row, RowFunctional, RowSum, log_sum_exp, rows};
 use serde::{Deserialize, Serialize};
 
+use crate::classes::softmax::Softmax;
 use crate::family::{BatchLoss, ClassificationLoss, ListLoss, Lists, Weighted};
+use crate::family::{ByRow, Head};
+use crate::over::rows::{AllRows, Functional};
 use crate::{Compares, Compat, Join, Reads, ToCenters};
 
 /// Wants to tell each instance of the data from all others: a softmax over one center for each.
@@ -60,6 +64,14 @@ impl ClassificationLoss for Instance {
     fn logits(&self, to: &ToCenters) -> Result<Tensor> {
         &to.cosine * self.scale.get()
     }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let scale = self.scale.get();
+        Some(ByRow::cosines(Softmax::new(scale, head, |own, _| Sloped {
+            value: own,
+            slope: 1.0,
+        })))
+    }
 }
 
 /// The form without centers.
@@ -94,6 +106,50 @@ impl ListLoss for Instance {
             values: (log_sum_exp(&logits)? - logits.gather(&columns, 1)?.squeeze(1)?)?,
             weights: Tensor::from_vec(there, n, device)?.to_dtype(logits.dtype())?,
         })
+    }
+
+    fn by_rows(&self, all: &AllRows<'_>) -> Result<Functional> {
+        if !all.within() {
+            return Ok(None);
+        }
+        let distinct: BTreeSet<u32> = all.labels().iter().copied().collect();
+        let ranks: BTreeMap<u32, usize> = distinct.into_iter().zip(0..).collect();
+        let wanted = all.labels().iter().map(|label| ranks[label]).collect();
+        let scale = self.scale.get() as f32;
+        Ok(Some(Box::new(OfRow { scale, wanted })))
+    }
+}
+
+/// A softmax over all rows, itself too.
+struct OfRow {
+    scale: f32,
+    /// The place of the row that each is told from the others as.
+    wanted: Vec<usize>,
+}
+
+impl RowFunctional for OfRow {
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        let wanted = self.wanted[row.anchor];
+        let columns = 0..row.values.len();
+        let Some(column) = columns.into_iter().find(|&it| row.place(it) == wanted) else {
+            row.values.fill(0.0);
+            return [RowSum::default(); 2];
+        };
+        let logit = self.scale * row.values[column];
+        let all = rows::log_sum_exp(&mut [&mut *row.values], self.scale);
+        rows::multiply(row.values, self.scale);
+        row.values[column] -= self.scale;
+        let value = f64::from(all - logit);
+        let sum = RowSum {
+            value,
+            terms: 1,
+            active: usize::from(value > 0.0),
+        };
+        [sum, RowSum::default()]
+    }
+
+    fn own(&self) -> bool {
+        true
     }
 }
 

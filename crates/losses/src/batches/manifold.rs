@@ -188,13 +188,40 @@ impl Walk {
 
 /// The inverse of a symmetric positive definite matrix, with its gradient `−A⁻¹ dA A⁻¹`.
 fn inverse(a: &Tensor) -> Result<Tensor> {
-    let m = a.dim(0)?;
-    let host = a.detach().to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    let inverse = Tensor::from_vec(cholesky_inverse(&host)?, (m, m), &Device::Cpu)?;
+    let host = a.detach().to_dtype(DType::F64)?.to_device(&Device::Cpu)?;
+    let inverse = blocked_inverse(&host)?;
     let inverse = inverse.to_dtype(a.dtype())?.to_device(a.device())?;
     // The difference is 0 in value; in the gradient it is dA.
     let change = (a - a.detach())?;
     &inverse - inverse.matmul(&change)?.matmul(&inverse)?
+}
+
+/// The inverse by halves, whose work is matrix products: with `S = D − Bᵀ A⁻¹ B` and `X = A⁻¹ B S⁻¹`,
+///
+/// ```text
+/// (A  B)⁻¹   (A⁻¹ + X Bᵀ A⁻¹   −X )
+/// (Bᵀ D)   = (      −Xᵀ        S⁻¹)
+/// ```
+fn blocked_inverse(a: &Tensor) -> Result<Tensor> {
+    let m = a.dim(0)?;
+    if m <= 64 {
+        let inverse = cholesky_inverse(&a.to_vec2::<f64>()?)?;
+        return Tensor::from_vec(inverse, (m, m), a.device());
+    }
+    let (first, second) = (m / 2, m - m / 2);
+    let block = |row: usize, rows: usize, column: usize, columns: usize| {
+        a.narrow(0, row, rows)?.narrow(1, column, columns)?.contiguous()
+    };
+    let top = blocked_inverse(&block(0, first, 0, first)?)?;
+    let beside = block(0, first, first, second)?;
+    let by = top.matmul(&beside)?; // A⁻¹ B
+    let rest = (block(first, second, first, second)? - beside.t()?.matmul(&by)?)?;
+    let rest = blocked_inverse(&rest)?;
+    let x = by.matmul(&rest)?;
+    let top = (top + x.matmul(&by.t()?)?)?;
+    let upper = Tensor::cat(&[&top, &x.neg()?], 1)?;
+    let lower = Tensor::cat(&[&x.t()?.neg()?, &rest], 1)?;
+    Tensor::cat(&[&upper, &lower], 0)
 }
 
 /// `A⁻¹ = L⁻ᵀ L⁻¹` of `A = L Lᵀ`, row-major.
@@ -263,6 +290,17 @@ mod tests {
             1e-6,
         )?;
         assert!(inverse(&a.neg()?).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_large_inverse_is_one_too() -> Result<()> {
+        let m = 150;
+        let noise = nearfar_kernels::test_util::noise((m, m), 1)?;
+        let eye = Tensor::eye(m, DType::F64, &Device::Cpu)?;
+        let a = (noise.matmul(&noise.t()?)? / m as f64 + &eye)?;
+        let off = (a.matmul(&inverse(&a)?)? - eye)?.abs()?.max_all()?;
+        assert!(off.to_scalar::<f64>()? < 1e-12, "{off}");
         Ok(())
     }
 }

@@ -117,10 +117,15 @@ impl Views {
         let mut parts = vec![invariance];
         let mut covariance: Option<Tensor> = None;
         for (view, name) in [(first, PARTS[1]), (second, PARTS[2])] {
-            let centered = view.broadcast_sub(&view.mean_keepdim(0)?)?;
-            let moments = centered.t()?.contiguous()?.matmul(&centered)?;
+            // Sums over rows as matrix products, which are faster by far, on the way back too.
+            let ones = Tensor::ones((n, 1), view.dtype(), view.device())?;
+            let mean = (ones.t()?.matmul(&view.contiguous()?)? / n as f64)?; // (1, d)
+            let centered = (view - ones.matmul(&mean)?)?;
+            let moments = centered.t()?.matmul(&centered)?;
             let moments = (moments / (n as f64 - 1.0))?; // (d, d)
-            let variances = (centered.sqr()?.sum(0)? / (n as f64 - 1.0))?; // (d)
+            let eye = Tensor::eye(d, candle_core::DType::F64, view.device())?;
+            let eye = eye.to_dtype(view.dtype())?;
+            let variances = (&moments * &eye)?.sum(1)?; // (d)
             let missing = (variances + it.eps.get())?.sqrt()?.affine(-1.0, 1.0)?;
             let missing = (hinge(&missing)? * (0.5 * it.variance.get()))?;
             // A coordinate is what such a term stands for.
@@ -133,8 +138,7 @@ impl Views {
                 rows: d,
                 divisor: None,
             });
-            let eye = Tensor::eye(d, candle_core::DType::F64, view.device())?;
-            let others = eye.to_dtype(view.dtype())?.affine(-1.0, 1.0)?;
+            let others = eye.affine(-1.0, 1.0)?;
             let squares = within_range(&(moments * others)?.sqr()?)?.sum_all()?;
             covariance = Some(match covariance {
                 None => squares,

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Error;
+use nearfar_kernels::rows::Sloped;
 
 /// The largest derivative by the cosine.
 const STEEPEST: f64 = 1e4;
@@ -80,6 +81,34 @@ pub(crate) fn multiplied(cosine: &Tensor, m: u32) -> Result<Tensor> {
     let odd = ((&half - half.floor()?)? * 2.0)?;
     let sign = odd.affine(-2.0, 1.0)?;
     (sign * multiple)? - (k * 2.0)?
+}
+
+/// [`plus`] of one number, with its slope.
+pub(crate) fn plus_one(cosine: f32, margin: f64) -> Sloped {
+    let (sin, cos) = margin.sin_cos();
+    let c = f64::from(cosine).clamp(-1.0, 1.0);
+    if c < -cos {
+        return Sloped {
+            value: (c - margin * sin) as f32,
+            slope: 1.0,
+        };
+    }
+    let sine = (1.0 - c * c).sqrt();
+    Sloped {
+        value: (c * cos - sine * sin) as f32,
+        slope: (c * sin / sine.max(TINY) + cos).min(STEEPEST) as f32,
+    }
+}
+
+/// [`stretched`] of one number, with its slope.
+pub(crate) fn stretched_one(cosine: f32, factor: f64, margin: f64) -> Sloped {
+    let c = f64::from(cosine).clamp(-1.0, 1.0);
+    let angle = factor * c.acos() + margin;
+    let slope = factor * angle.sin() / (1.0 - c * c).sqrt().max(TINY);
+    Sloped {
+        value: angle.cos() as f32,
+        slope: slope.clamp(-STEEPEST, STEEPEST) as f32,
+    }
 }
 
 /// The error of an angle that is no smaller than a half turn.

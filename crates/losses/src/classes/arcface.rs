@@ -5,8 +5,9 @@ use nearfar_core::{Error, NonNegative, Positive};
 use serde::{Deserialize, Serialize};
 
 use super::angle;
+use super::softmax::Softmax;
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants each row nearer to its class center than to any other, by an angle.
 ///
@@ -63,6 +64,12 @@ impl ClassificationLoss for ArcFace {
         let own = to.of_own(&to.cosine)?;
         let margins = vec![self.margin.get(); own.elem_count()];
         to.with_own(&to.cosine, &angle::plus(&own, &margins)?)? * self.scale.get()
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let (scale, margin) = (self.scale.get(), self.margin.get());
+        let own = move |cosine, _| angle::plus_one(cosine, margin);
+        Some(ByRow::cosines(Softmax::new(scale, head, own)))
     }
 
     fn check(&self) -> std::result::Result<(), Error> {

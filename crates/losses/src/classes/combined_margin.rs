@@ -2,11 +2,13 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{NonNegative, Positive};
+use nearfar_kernels::rows::Sloped;
 use serde::{Deserialize, Serialize};
 
 use super::angle;
+use super::softmax::Softmax;
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants each row nearer to its class center than to any other: by a factor of the angle, an angle, and a cosine.
 ///
@@ -63,5 +65,18 @@ impl ClassificationLoss for CombinedMargin {
         let own = to.of_own(&to.cosine)?;
         let own = angle::stretched(&own, self.factor.get(), self.angle.get())?;
         to.with_own(&to.cosine, &(own - self.cosine.get())?)? * self.scale.get()
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let (factor, margin) = (self.factor.get(), self.angle.get());
+        let lower = self.cosine.get() as f32;
+        let own = move |cosine, _| {
+            let turned = angle::stretched_one(cosine, factor, margin);
+            Sloped {
+                value: turned.value - lower,
+                ..turned
+            }
+        };
+        Some(ByRow::cosines(Softmax::new(self.scale.get(), head, own)))
     }
 }

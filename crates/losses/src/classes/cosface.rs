@@ -2,10 +2,12 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{NonNegative, Positive};
+use nearfar_kernels::rows::Sloped;
 use serde::{Deserialize, Serialize};
 
+use super::softmax::Softmax;
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants the cosine of each row with its class center to be larger than with any other, by a margin.
 ///
@@ -56,5 +58,14 @@ impl ClassificationLoss for CosFace {
     fn logits(&self, to: &ToCenters) -> Result<Tensor> {
         let harder = to.own.to_dtype(to.cosine.dtype())? * self.margin.get();
         (&to.cosine - harder?)? * self.scale.get()
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let margin = self.margin.get() as f32;
+        let own = move |cosine, _| Sloped {
+            value: cosine - margin,
+            slope: 1.0,
+        };
+        Some(ByRow::cosines(Softmax::new(self.scale.get(), head, own)))
     }
 }

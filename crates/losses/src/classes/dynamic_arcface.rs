@@ -5,8 +5,9 @@ use nearfar_core::{Error, NonNegative, Positive};
 use serde::{Deserialize, Serialize};
 
 use super::angle;
+use super::softmax::Softmax;
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants each row nearer to its class center than to any other, by an angle that is larger for rare classes.
 ///
@@ -104,6 +105,15 @@ impl ClassificationLoss for DynamicArcFace {
             .collect();
         let harder = angle::plus(&to.of_own(&to.cosine)?, &margins)?;
         to.with_own(&to.cosine, &harder)? * self.scale.get()
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let margins = self.margins(head.class_sizes).ok()?;
+        let own = move |cosine, class: u32| {
+            let margin = margins.get(class as usize).copied().unwrap_or(0.0);
+            angle::plus_one(cosine, margin)
+        };
+        Some(ByRow::cosines(Softmax::new(self.scale.get(), head, own)))
     }
 
     fn wants_class_sizes(&self) -> bool {

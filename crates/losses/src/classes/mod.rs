@@ -1,6 +1,8 @@
 //! Formulas of a row and the centers of classes: [`ClassificationLoss`](crate::ClassificationLoss).
 
 mod angle;
+pub(crate) mod softmax;
+
 mod arcface;
 mod combined_margin;
 mod cosface;

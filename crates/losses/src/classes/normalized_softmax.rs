@@ -3,10 +3,12 @@
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
 use nearfar_kernels::l2_normalize;
+use nearfar_kernels::rows::Sloped;
 use serde::{Deserialize, Serialize};
 
+use super::softmax::Softmax;
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants the cosine of each row with its class center to be the largest.
 ///
@@ -60,5 +62,17 @@ impl ClassificationLoss for NormalizedSoftmax {
             to.rows.matmul(&l2_normalize(&to.centers)?.t()?)?
         };
         z / self.temperature.get()
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let own = |z, _| Sloped {
+            value: z,
+            slope: 1.0,
+        };
+        let functional = Softmax::new(1.0 / self.temperature.get(), head, own);
+        Some(ByRow {
+            unit: [self.unit_rows, true],
+            ..ByRow::cosines(functional)
+        })
     }
 }

@@ -1,9 +1,10 @@
 //! Regression of cosines.
 
 use candle_core::{Result, Tensor};
+use nearfar_kernels::{Row, RowFunctional, RowSum, rows};
 use serde::{Deserialize, Serialize};
 
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 use crate::{CenterStart, ToCenters};
 
 /// Wants the cosine of each row to be 1 with its class center and 0 with all others.
@@ -46,6 +47,13 @@ impl ClassificationLoss for P2SGrad {
         (&to.cosine - own)?.sqr()?.mean(1)
     }
 
+    fn by_row(&self, _: &Head<'_>) -> Option<ByRow> {
+        Some(ByRow {
+            unit: [true, false], // Centers are kept so.
+            ..ByRow::cosines(Squares)
+        })
+    }
+
     fn is_softmax(&self) -> bool {
         false
     }
@@ -56,5 +64,25 @@ impl ClassificationLoss for P2SGrad {
 
     fn centers(&self) -> CenterStart {
         CenterStart::Unit
+    }
+}
+
+/// The mean square of what all cosines of a row miss.
+struct Squares;
+
+impl RowFunctional for Squares {
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        let share = 1.0 / row.values.len() as f32;
+        for column in row.positives {
+            row.values[column] -= 1.0;
+        }
+        let value = rows::product(row.values, row.values) * share;
+        rows::multiply(row.values, 2.0 * share);
+        let sum = RowSum {
+            value: f64::from(value),
+            terms: 1,
+            active: usize::from(value > 0.0),
+        };
+        [sum, RowSum::default()]
     }
 }

@@ -2,10 +2,10 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Comparison, Finite, Positive, Reducer, Terms, Unit, shape};
-use nearfar_kernels::{masked_log_sum_exp, softplus};
+use nearfar_kernels::{Row, RowFunctional, RowSum, masked_log_sum_exp, rows, softplus};
 use serde::{Deserialize, Serialize};
 
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 use crate::{CenterStart, Compares, Compat, ToCenters};
 
 /// Wants the rows of a class near its proxy, the farthest most of all, and the rows of other classes away from it.
@@ -127,6 +127,16 @@ impl ClassificationLoss for ProxyAnchor {
         ])
     }
 
+    fn by_row(&self, _: &Head<'_>) -> Option<ByRow> {
+        Some(ByRow {
+            of_centers: true,
+            ..ByRow::cosines(OfProxy {
+                alpha: self.alpha.get() as f32,
+                margin: self.margin.get() as f32,
+            })
+        })
+    }
+
     fn parts(&self) -> &'static [&'static str] {
         &["positive", "negative"]
     }
@@ -145,5 +155,28 @@ impl ClassificationLoss for ProxyAnchor {
 
     fn reducer(&self) -> Reducer {
         Reducer::Divisor {}
+    }
+}
+
+/// A proxy and all rows: those of its class, and the others.
+struct OfProxy {
+    alpha: f32,
+    margin: f32,
+}
+
+impl RowFunctional for OfProxy {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, [before, after]) = row.split();
+        let pull = rows::softplus_sum(&mut [positives], -self.alpha, self.margin);
+        let push = rows::softplus_sum(&mut [before, after], self.alpha, -self.margin);
+        [pull, push].map(|value| RowSum {
+            value: f64::from(value),
+            terms: 1,
+            active: usize::from(value > 0.0),
+        })
+    }
+
+    fn apart(&self) -> bool {
+        true
     }
 }

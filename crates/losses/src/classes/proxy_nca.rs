@@ -3,10 +3,12 @@
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
 use nearfar_kernels::masked_log_sum_exp;
+use nearfar_kernels::rows::Sloped;
 use serde::{Deserialize, Serialize};
 
+use super::softmax::Softmax;
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants each row nearer to the proxy of its class than to all others together.
 ///
@@ -75,6 +77,17 @@ impl ClassificationLoss for ProxyNCA {
             return &own * own.zeros_like()?;
         }
         masked_log_sum_exp(&logits, &others)? - to.of_own(&logits)?
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        // What all logits are shifted by makes no difference.
+        let own = |cosine, _| Sloped {
+            value: cosine,
+            slope: 1.0,
+        };
+        let mut functional = Softmax::new(2.0 * self.scale.get(), head, own);
+        functional.own_counts = !self.exclude_target;
+        Some(ByRow::cosines(functional))
     }
 
     fn weighs_anchors(&self) -> bool {

@@ -4,11 +4,13 @@ use std::num::NonZeroUsize;
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Comparison, NonNegative, Positive, Terms};
+use nearfar_kernels::rows::Sloped;
 use nearfar_kernels::softmax;
 use serde::{Deserialize, Serialize};
 
+use super::softmax::{Centers, Softmax};
 use crate::combine::regularizers::distances_within_classes;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 use crate::{CenterStart, ToCenters};
 
 /// Wants each row nearer to its class's centers than to those of any other class, and no more centers than are needed.
@@ -85,21 +87,23 @@ impl ClassificationLoss for SoftTriple {
         (similarity - harder?)? * self.scale.get()
     }
 
-    fn terms(
-        &self,
-        to: &ToCenters,
-        weights: Option<&Tensor>,
-        comparison: &Comparison<'_>,
-    ) -> Result<Vec<Terms>> {
-        let mut values = self.values(to)?;
-        if let Some(weights) = weights {
-            values = (values * weights)?;
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let (margin, k) = (self.margin.get() as f32, self.centers.get());
+        let own = move |similarity, _| Sloped {
+            value: similarity - margin,
+            slope: 1.0,
+        };
+        let mut functional = Softmax::new(self.scale.get(), head, own);
+        if k > 1 {
+            functional.centers = Centers::Mean(k, (1.0 / self.gamma.get()) as f32);
         }
-        let anchors = (0..values.elem_count() as u32).collect();
-        let class = Terms::of_anchors("class", values, anchors, comparison)?;
+        Some(ByRow::cosines(functional))
+    }
+
+    fn beside(&self, centers: &Tensor, comparison: &Comparison<'_>) -> Result<Vec<Terms>> {
         let distances = match self.regularizer.get() {
             0.0 => None,
-            _ => distances_within_classes(&to.centers, self.centers.get())?,
+            _ => distances_within_classes(centers, self.centers.get())?,
         };
         let centers = match distances {
             None => Terms::none("centers", comparison),
@@ -108,7 +112,7 @@ impl ClassificationLoss for SoftTriple {
                 Terms::of_batch("centers", &(distances.sum_all()? * factor)?, comparison)?
             }
         };
-        Ok(vec![class, centers])
+        Ok(vec![centers])
     }
 
     fn parts(&self) -> &'static [&'static str] {

@@ -7,8 +7,9 @@ use nearfar_core::{Error, NonNegative, Positive};
 use serde::{Deserialize, Serialize};
 
 use super::angle;
+use super::softmax::{Centers, Softmax};
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants each row nearer to one of its class's centers than to those of any other class, by an angle.
 ///
@@ -72,6 +73,16 @@ impl ClassificationLoss for SubCenterArcFace {
         let own = to.of_own(&cosine)?;
         let margins = vec![self.margin.get(); own.elem_count()];
         to.with_own(&cosine, &angle::plus(&own, &margins)?)? * self.scale.get()
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let (margin, k) = (self.margin.get(), self.centers.get());
+        let own = move |cosine, _| angle::plus_one(cosine, margin);
+        let mut functional = Softmax::new(self.scale.get(), head, own);
+        if k > 1 {
+            functional.centers = Centers::Nearest(k);
+        }
+        Some(ByRow::cosines(functional))
     }
 
     fn centers_per_class(&self) -> usize {

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
+use nearfar_kernels::{Row, RowFunctional, RowSum, rows};
 use serde::{Deserialize, Serialize};
 
 use crate::Compares;
@@ -87,6 +88,71 @@ impl ListLoss for FastAP {
 
     fn compares(&self) -> Compares {
         Compares::Distance("squared_euclidean")
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let bins = self.bins.get();
+        Some(Box::new(OfQuery(rows::Nodes {
+            bins: bins as usize,
+            scale: (-f64::from(bins) / self.largest.get()) as f32,
+            shift: 0.0,
+            at_node: false,
+        })))
+    }
+}
+
+struct OfQuery(rows::Nodes);
+
+impl RowFunctional for OfQuery {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let nodes = self.0.bins + 1;
+        let (positives, [before, after]) = row.split();
+        if positives.is_empty() {
+            before.fill(0.0);
+            after.fill(0.0);
+            return [RowSum::default(); 2];
+        }
+        let count = positives.len() as f32;
+        let (mut own, mut others) = (vec![0.0; nodes], vec![0.0; nodes]);
+        self.0.count(positives, &mut own);
+        self.0.count(before, &mut others);
+        self.0.count(after, &mut others);
+        // Where a node has positives: how many there are up to it, and the share of them among all.
+        let (mut own_to, mut all_to, mut precision) = (0.0, 0.0, 0.0);
+        let mut at = Vec::with_capacity(nodes);
+        for (&own, &others) in own.iter().zip(&others) {
+            own_to += own;
+            all_to += own + others;
+            at.push(if own * own_to > 0.0 {
+                precision += own * own_to / all_to;
+                Some((own_to, all_to))
+            } else {
+                None
+            });
+        }
+        let value = 1.0 - precision / count;
+        // The derivatives of what is lost by the counts of each node: they change what is up to all after it.
+        let (mut through_own, mut through_all) = (0.0, 0.0);
+        let (mut of_own, mut of_others) = (vec![0.0; nodes], vec![0.0; nodes]);
+        for node in (0..nodes).rev() {
+            let mut direct = 0.0;
+            if let Some((own_to, all_to)) = at[node] {
+                through_own += own[node] / all_to;
+                through_all += own[node] * own_to / (all_to * all_to);
+                direct = own_to / all_to;
+            }
+            of_own[node] = -(direct + through_own - through_all) / count;
+            of_others[node] = through_all / count;
+        }
+        self.0.slopes(positives, &of_own);
+        self.0.slopes(before, &of_others);
+        self.0.slopes(after, &of_others);
+        let sum = RowSum {
+            value: f64::from(value),
+            terms: 1,
+            active: usize::from(value > 0.0),
+        };
+        [sum, RowSum::default()]
     }
 }
 

@@ -3,11 +3,13 @@
 use std::num::NonZeroU32;
 
 use candle_core::{Result, Tensor};
+use nearfar_kernels::{Row, RowFunctional, RowSum, rows};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Lists, Weighted};
 use crate::lists::any;
 use crate::lists::bins::{AtNode, Bins};
+use crate::over::rows::{AllRows, Functional};
 
 /// The probability that a negative pair drawn at random is at least as similar as a positive one.
 ///
@@ -98,6 +100,79 @@ impl ListLoss for Histogram {
             &once(lists.positive)?,
             &once(lists.negative)?,
         )
+    }
+
+    /// Both orders of a pair count where each would once: that changes no share. The first row gives the value.
+    fn by_rows(&self, all: &AllRows<'_>) -> Result<Functional> {
+        let bins = self.bins.get() as usize;
+        let half = f64::from(self.bins.get()) as f32 / 2.0;
+        let nodes = rows::Nodes {
+            bins,
+            scale: half,
+            shift: half,
+            at_node: true,
+        };
+        let seen = all.look(|mut row| {
+            let mut counts = vec![0f32; 2 * (bins + 1)];
+            let (own, others) = counts.split_at_mut(bins + 1);
+            let (positives, [before, after]) = row.split();
+            nodes.count(positives, own);
+            nodes.count(before, others);
+            nodes.count(after, others);
+            counts
+        })?;
+        let mut total = vec![0f64; 2 * (bins + 1)];
+        for counts in &seen {
+            for (total, count) in total.iter_mut().zip(counts) {
+                *total += f64::from(*count);
+            }
+        }
+        let (own, others) = total.split_at_mut(bins + 1);
+        let (pulls, pushes) = (own.iter().sum::<f64>(), others.iter().sum::<f64>());
+        // Shares of positives up to each node, and of negatives from it on.
+        let (mut value, mut to) = (0.0, 0.0);
+        let mut of_others = Vec::with_capacity(bins + 1);
+        for (&own, &others) in own.iter().zip(&*others) {
+            to += own / pulls;
+            value += to * others / pushes;
+            of_others.push((to / pushes) as f32);
+        }
+        let (mut from, mut of_own) = (0.0, vec![0f32; bins + 1]);
+        for (of_own, others) in of_own.iter_mut().zip(&*others).rev() {
+            from += others / pushes;
+            *of_own = (from / pulls) as f32;
+        }
+        Ok(Some(Box::new(OfPairs {
+            nodes,
+            value,
+            of_own,
+            of_others,
+        })))
+    }
+}
+
+/// What each pair of the batch is moved by.
+struct OfPairs {
+    nodes: rows::Nodes,
+    /// Of the whole batch.
+    value: f64,
+    of_own: Vec<f32>,
+    of_others: Vec<f32>,
+}
+
+impl RowFunctional for OfPairs {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let first = row.anchor == 0;
+        let (positives, [before, after]) = row.split();
+        self.nodes.slopes(positives, &self.of_own);
+        self.nodes.slopes(before, &self.of_others);
+        self.nodes.slopes(after, &self.of_others);
+        let sum = RowSum {
+            value: if first { self.value } else { 0.0 },
+            terms: usize::from(first),
+            active: usize::from(first && self.value > 0.0),
+        };
+        [sum, RowSum::default()]
     }
 }
 

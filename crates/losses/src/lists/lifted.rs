@@ -2,11 +2,14 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::Finite;
-use nearfar_kernels::{EMPTY, hinge, log_sum_exp, masked_log_sum_exp};
+use nearfar_kernels::{
+    EMPTY, Row, RowFunctional, RowSum, hinge, log_sum_exp, masked_log_sum_exp, rows,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Lists, Weighted};
 use crate::lists::{any, repeated};
+use crate::over::rows::{AllRows, Functional};
 use crate::{Compares, Compat};
 
 /// Wants each positive pair nearer than all negatives of both of its rows, the nearest of which count most.
@@ -131,6 +134,70 @@ impl ListLoss for Lifted {
 
     fn compares(&self) -> Compares {
         Compares::Distance("euclidean")
+    }
+
+    fn by_rows(&self, all: &AllRows<'_>) -> Result<Functional> {
+        // Within a batch both rows of a pair are anchors, and the distance is the same from either.
+        if !all.within() {
+            return Ok(None);
+        }
+        let negatives = all.look(|mut row| {
+            let (_, [before, after]) = row.split();
+            rows::log_sum_exp(&mut [before, after], 1.0) + self.negative_margin.get() as f32
+        })?;
+        Ok(Some(Box::new(OfRow {
+            negatives,
+            positive_margin: self.positive_margin.get() as f32,
+            pml: self.compat == Some(Compat::Pml),
+        })))
+    }
+}
+
+struct OfRow {
+    /// The log-sum-exp over the negatives of each row.
+    negatives: Vec<f32>,
+    positive_margin: f32,
+    pml: bool,
+}
+
+impl RowFunctional for OfRow {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let others: Vec<f32> = row
+            .positives
+            .clone()
+            .map(|column| self.negatives[row.place(column)])
+            .collect();
+        let own = self.negatives[row.anchor];
+        let (positives, [before, after]) = row.split();
+        let mut sum = RowSum {
+            terms: positives.len(),
+            ..RowSum::default()
+        };
+        let mut pushed = 0.0;
+        for (value, other) in positives.iter_mut().zip(others) {
+            let largest = own.max(other);
+            let (both, share) = if largest == f32::NEG_INFINITY {
+                (if self.pml { 0.0 } else { largest }, 0.0)
+            } else {
+                let (x, y) = ((own - largest).exp(), (other - largest).exp());
+                (largest + (x + y).ln(), x / (x + y))
+            };
+            let missed = (both - *value - self.positive_margin).max(0.0);
+            sum.value += f64::from(0.5 * missed * missed);
+            sum.active += usize::from(missed > 0.0);
+            *value = -missed;
+            // The pair is a term of its other row too, and this row's negatives are in both.
+            pushed += 2.0 * missed * share;
+        }
+        if pushed > 0.0 {
+            rows::log_sum_exp(&mut [&mut *before, &mut *after], 1.0);
+            rows::multiply(before, pushed);
+            rows::multiply(after, pushed);
+        } else {
+            before.fill(0.0);
+            after.fill(0.0);
+        }
+        [sum, RowSum::default()]
     }
 }
 

@@ -86,15 +86,19 @@ impl ListLoss for LiftedGeneralized {
     }
 
     fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
-        let margins = (self.negative_margin.get() - self.positive_margin.get()) as f32;
-        let own = self.compat.is_none();
-        own.then(|| Box::new(OfAnchor { margins }) as Box<_>)
+        Some(Box::new(OfAnchor {
+            positive_margin: self.positive_margin.get() as f32,
+            negative_margin: self.negative_margin.get() as f32,
+            all: self.compat == Some(Compat::Pml),
+        }))
     }
 }
 
 struct OfAnchor {
-    /// By how much the margin of negatives is above that of positives.
-    margins: f32,
+    positive_margin: f32,
+    negative_margin: f32,
+    /// Whether an anchor counts that lacks a side.
+    all: bool,
 }
 
 impl RowFunctional for OfAnchor {
@@ -102,11 +106,21 @@ impl RowFunctional for OfAnchor {
         let (positives, [before, after]) = row.split();
         let both = !positives.is_empty() && before.len() + after.len() > 0;
         let mut sum = RowSum::default();
-        if both {
+        if both || self.all {
             sum.terms = 1;
-            let pull = rows::log_sum_exp(&mut [&mut *positives], -1.0);
-            let push = rows::log_sum_exp(&mut [&mut *before, &mut *after], 1.0);
-            let value = pull + push + self.margins;
+            // Of an empty side 0, margin and all.
+            let side = |values: &mut [&mut [f32]], by: f32, margin: f32| {
+                let sum = rows::log_sum_exp(values, by);
+                if sum == f32::NEG_INFINITY {
+                    0.0
+                } else {
+                    sum + margin
+                }
+            };
+            let pull = side(&mut [&mut *positives], -1.0, -self.positive_margin);
+            let negatives = &mut [&mut *before, &mut *after];
+            let push = side(negatives, 1.0, self.negative_margin);
+            let value = pull + push;
             if value > 0.0 {
                 (sum.value, sum.active) = (f64::from(value), 1);
                 rows::multiply(positives, -1.0);

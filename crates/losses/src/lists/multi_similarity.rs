@@ -81,25 +81,16 @@ struct OfAnchor {
     base: f32,
 }
 
-/// `log(1 + Σ exp(by (s − base))) / |by|` of the values, which become its slopes.
-fn side(slices: &mut [&mut [f32]], by: f32, base: f32) -> f64 {
-    let sum = rows::log_sum_exp(slices, by);
-    if sum == f32::NEG_INFINITY {
-        return 0.0;
-    }
-    let z = sum - by * base;
-    let slope = by.signum() / (1.0 + (-z).exp());
-    slices
-        .iter_mut()
-        .for_each(|slice| rows::multiply(slice, slope));
-    f64::from((z.max(0.0) + (-z.abs()).exp().ln_1p()) / by.abs())
-}
-
 impl RowFunctional for OfAnchor {
     fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
         let (positives, [before, after]) = row.split();
-        let value = side(&mut [positives], -self.alpha, self.base)
-            + side(&mut [before, after], self.beta, self.base);
+        let (alpha, beta) = (self.alpha, self.beta);
+        let pull = rows::softplus_sum(&mut [&mut *positives], -alpha, self.base);
+        rows::multiply(positives, 1.0 / alpha);
+        let push = rows::softplus_sum(&mut [&mut *before, &mut *after], beta, self.base);
+        rows::multiply(before, 1.0 / beta);
+        rows::multiply(after, 1.0 / beta);
+        let value = f64::from(pull / alpha) + f64::from(push / beta);
         let active = usize::from(value > 0.0);
         [
             RowSum {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Result, Tensor};
+use nearfar_core::{Comparison, Pairs, Relation};
 use nearfar_kernels::log_sum_exp;
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +100,29 @@ impl ListLoss for NPair {
 
     fn compares(&self) -> Compares {
         Compares::Similarity("dot")
+    }
+
+    fn pairs_of(&self, comparison: &Comparison<'_>) -> Option<Pairs> {
+        if !matches!(comparison.relation, Relation::SameClass) {
+            return None;
+        }
+        let (anchors, references) = (comparison.anchors, comparison.references);
+        let mut of_class = BTreeMap::<u32, Vec<u32>>::new();
+        for (place, &label) in (0..).zip(&references.labels) {
+            of_class.entry(label).or_default().push(place);
+        }
+        let mut first = BTreeMap::new();
+        for (row, label) in (0u32..).zip(&anchors.labels) {
+            let id = anchors.ids[row as usize];
+            let mut others = of_class.get(label).into_iter().flatten();
+            let positive = others.find(|&&place| references.ids[place as usize] != id);
+            if let Some(&positive) = positive {
+                first.entry(label).or_insert((row, positive));
+            }
+        }
+        let mut pairs: Vec<(u32, u32)> = first.into_values().collect();
+        pairs.sort_unstable();
+        Some(pairs.into_iter().collect())
     }
 }
 

@@ -119,13 +119,19 @@ impl ListLoss for NTXent {
 
     fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
         let by = (1.0 / self.temperature.get()) as f32;
-        (self.form == NTXentForm::Coupled).then(|| Box::new(OfAnchor { by }) as Box<_>)
+        let coupled = match self.form {
+            NTXentForm::Coupled => true,
+            NTXentForm::Decoupled => false,
+            NTXentForm::DecoupledWeighted => return None, // Its weights are of the whole batch.
+        };
+        Some(Box::new(OfAnchor { by, coupled }))
     }
 }
 
 struct OfAnchor {
     /// One over the temperature.
     by: f32,
+    coupled: bool,
 }
 
 impl RowFunctional for OfAnchor {
@@ -135,22 +141,30 @@ impl RowFunctional for OfAnchor {
             terms: positives.len(),
             ..RowSum::default()
         };
-        if positives.is_empty() {
-            before.fill(0.0);
-            after.fill(0.0);
-            return [sum, RowSum::default()];
+        let alone = before.len() + after.len() == 0;
+        if positives.is_empty() || (alone && !self.coupled) {
+            for values in [positives, before, after] {
+                values.fill(0.0);
+            }
+            return [RowSum::default(); 2];
         }
         let negatives = rows::log_sum_exp(&mut [&mut *before, &mut *after], self.by);
         // Each positive is a softplus, and all share the softmax of the negatives.
         let mut pushed = 0.0;
         for value in positives {
             let z = negatives - self.by * *value;
-            let slope = if z == f32::NEG_INFINITY {
+            let slope = if !self.coupled {
+                1.0
+            } else if z == f32::NEG_INFINITY {
                 0.0
             } else {
                 1.0 / (1.0 + (-z).exp())
             };
-            let cost = z.max(0.0) + (-z.abs()).exp().ln_1p();
+            let cost = if self.coupled {
+                z.max(0.0) + (-z.abs()).exp().ln_1p()
+            } else {
+                z
+            };
             sum.value += f64::from(cost);
             sum.active += usize::from(cost > 0.0);
             *value = -slope * self.by;

@@ -2,11 +2,12 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
+use nearfar_kernels::{Row, RowFunctional, RowSum};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Lists, Mined, Weighted};
 use crate::lists::has;
-use crate::lists::ranks::{Ranking, Ranks};
+use crate::lists::ranks::{OfQuery, Ranking, Ranks};
 
 /// Penalizes the negatives before each positive of a query's ranking.
 ///
@@ -109,6 +110,23 @@ impl PNP {
     }
 }
 
+/// Queries that have other positives than themselves.
+struct WithOthers<T>(T);
+
+impl<T: RowFunctional> RowFunctional for WithOthers<T> {
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        if row.positives.is_empty() {
+            row.values.fill(0.0);
+            return [RowSum::default(); 2];
+        }
+        self.0.row(row)
+    }
+
+    fn own(&self) -> bool {
+        self.0.own()
+    }
+}
+
 impl ListLoss for PNP {
     fn lists(&self, similarity: &Tensor, positive: &Tensor, negative: &Tensor) -> Result<Weighted> {
         self.lists_of(&Lists {
@@ -135,5 +153,45 @@ impl ListLoss for PNP {
 
     fn mined(&self) -> Mined {
         Mined::Weights
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let (b, alpha) = (self.b.get() as f32, self.alpha.get() as f32);
+        let form = self.form;
+        let one = move |before: f32| match form {
+            PNPForm::O => (before, 1.0),
+            PNPForm::Iu => {
+                let logarithm = before.ln_1p();
+                ((before + 1.0) * logarithm, 1.0 + logarithm)
+            }
+            PNPForm::Ib => {
+                let scaled = b * before;
+                let value = (scaled - scaled.ln_1p()) / (b * b);
+                (value, scaled / (1.0 + scaled) / b)
+            }
+            PNPForm::Ds => (before.ln_1p(), 1.0 / (1.0 + before)),
+            PNPForm::Dq => {
+                let power = (before.ln_1p() * -alpha).exp();
+                (1.0 - power, alpha * power / (1.0 + before))
+            }
+        };
+        // A query that is only its own positive is left out.
+        let include_self = self.include_self;
+        let cost = move |_: &mut [f32], negatives: &mut [f32]| {
+            let count = negatives.len() as f32;
+            let mut sum = 0.0;
+            for before in negatives {
+                let (value, slope) = one(*before);
+                sum += value;
+                *before = slope / count;
+            }
+            sum / count
+        };
+        Some(Box::new(WithOthers(OfQuery {
+            by: (1.0 / self.temperature.get()) as f32,
+            include_self,
+            among_positives: false,
+            cost,
+        })))
     }
 }

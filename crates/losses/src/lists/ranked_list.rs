@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Finite, Fraction, NonNegative, Positive};
-use nearfar_kernels::{hinge, masked_softmax};
+use nearfar_kernels::{Row, RowFunctional, RowSum, hinge, masked_softmax, rows};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Weighted};
@@ -132,6 +132,96 @@ impl ListLoss for RankedList {
 
     fn compares(&self) -> Compares {
         Compares::Distance("euclidean")
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let margin = self.margin.get();
+        let alpha = self.alpha.map_or(1.0 + margin / 2.0, Finite::get);
+        let balance = self.balance.get() as f32;
+        let pml = self.compat == Some(Compat::Pml);
+        Some(Box::new(OfAnchor {
+            positive: OfSide {
+                sign: -1.0,
+                from: (margin - alpha) as f32,
+                temperature: self.positive_temperature.get() as f32,
+                by: 1.0 - balance,
+            },
+            negative: OfSide {
+                sign: 1.0,
+                from: alpha as f32,
+                temperature: self.negative_temperature.get() as f32,
+                by: balance,
+            },
+            pml,
+            constant: self.detach && !pml,
+        }))
+    }
+}
+
+struct OfAnchor {
+    positive: OfSide,
+    negative: OfSide,
+    pml: bool,
+    /// Whether weights have no gradient.
+    constant: bool,
+}
+
+/// What a pair misses is `sign · s + from`.
+struct OfSide {
+    sign: f32,
+    from: f32,
+    temperature: f32,
+    by: f32,
+}
+
+impl OfAnchor {
+    /// The weighed average of what is missed, times what the side counts; the values become its slopes.
+    fn side(&self, slices: &mut [&mut [f32]], side: &OfSide, columns: usize) -> f32 {
+        let (mut places, mut missed) = (Vec::new(), Vec::new());
+        for (slice, values) in slices.iter_mut().enumerate() {
+            for (column, value) in values.iter_mut().enumerate() {
+                let similarity = std::mem::take(value);
+                let gap = side.sign * similarity + side.from;
+                if gap > 0.0 && (!self.pml || similarity < 0.0) {
+                    places.push((slice, column));
+                    missed.push(gap);
+                }
+            }
+        }
+        if missed.is_empty() {
+            return 0.0;
+        }
+        let largest = side.temperature * rows::maximum(&missed);
+        let mut weights = missed.clone();
+        let mut sum = rows::exp_sum(&mut weights, side.temperature, -largest);
+        if self.pml {
+            sum += (-largest).exp() * (PML_EPSILON * columns as f64) as f32;
+        }
+        let value = rows::product(&weights, &missed) / sum;
+        for ((&(slice, column), &weight), &gap) in places.iter().zip(&weights).zip(&missed) {
+            let mut slope = weight / sum;
+            if !self.constant {
+                slope *= 1.0 + side.temperature * (gap - value);
+            }
+            slices[slice][column] = side.by * side.sign * slope;
+        }
+        side.by * value
+    }
+}
+
+impl RowFunctional for OfAnchor {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let columns = row.values.len();
+        let (positives, [before, after]) = row.split();
+        let pull = self.side(&mut [positives], &self.positive, columns);
+        let push = self.side(&mut [before, after], &self.negative, columns);
+        let value = f64::from(pull) + f64::from(push);
+        let sum = RowSum {
+            value,
+            terms: 1,
+            active: usize::from(value > 0.0),
+        };
+        [sum, RowSum::default()]
     }
 }
 

@@ -4,7 +4,7 @@
 //! queries is computed, with its gradient, and only the gradient is kept, `n·m` numbers.
 
 use candle_core::{D, Result, Tensor, Var};
-use nearfar_kernels::sigmoid;
+use nearfar_kernels::{Row, RowFunctional, RowSum, rows, sigmoid};
 
 use crate::family::{Lists, Weighted};
 
@@ -157,6 +157,65 @@ impl Ranking {
             None => similarity.zeros_like()?,
         };
         Ok((values.detach(), gradient))
+    }
+}
+
+/// The same of one query: what it costs how its positives are ranked.
+pub(super) struct OfQuery<F> {
+    /// One over the temperature.
+    pub(super) by: f32,
+    /// Whether a query that is among the references is a positive of itself.
+    pub(super) include_self: bool,
+    /// Whether positives are ranked among themselves, and not only among negatives.
+    pub(super) among_positives: bool,
+    /// The value of a query; how many positives are before each, and how many negatives, become its slopes.
+    pub(super) cost: F,
+}
+
+impl<F: Fn(&mut [f32], &mut [f32]) -> f32 + Send + Sync> RowFunctional for OfQuery<F> {
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        let first = match row.own {
+            Some(own) if self.include_self => own,
+            _ => row.positives.start,
+        };
+        let (before, rest) = row.values.split_at_mut(row.negatives[0].end);
+        let (own, after) = rest.split_at_mut(row.positives.end - row.negatives[0].end);
+        let positives = &mut own[first - row.negatives[0].end..];
+        if positives.is_empty() {
+            before.fill(0.0);
+            after.fill(0.0);
+            return [RowSum::default(); 2];
+        }
+        let items = positives.to_vec();
+        let (mut of_positives, mut of_negatives) = (vec![0.0; items.len()], vec![0.0; items.len()]);
+        if self.among_positives {
+            rows::ranks(&items, &items, self.by, &mut of_positives);
+            of_positives.iter_mut().for_each(|rank| *rank -= 0.5); // A positive is half ahead of itself.
+        }
+        rows::ranks(&items, before, self.by, &mut of_negatives);
+        rows::ranks(&items, after, self.by, &mut of_negatives);
+        let value = (self.cost)(&mut of_positives, &mut of_negatives);
+        positives.fill(0.0);
+        if self.among_positives {
+            let mut ahead = vec![0.0; items.len()];
+            rows::rank_slopes(&items, &items, self.by, &of_positives, positives, &mut ahead);
+            rows::add_times(positives, 1.0, &ahead);
+        }
+        for negatives in [before, after] {
+            let values = negatives.to_vec();
+            negatives.fill(0.0);
+            rows::rank_slopes(&items, &values, self.by, &of_negatives, positives, negatives);
+        }
+        let sum = RowSum {
+            value: f64::from(value),
+            terms: 1,
+            active: usize::from(value > 0.0),
+        };
+        [sum, RowSum::default()]
+    }
+
+    fn own(&self) -> bool {
+        self.include_self
     }
 }
 

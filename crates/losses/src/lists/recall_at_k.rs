@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Error, Positive};
-use nearfar_kernels::sigmoid;
+use nearfar_kernels::{RowFunctional, sigmoid};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Lists, Mined, Weighted};
-use crate::lists::ranks::Ranking;
+use crate::lists::ranks::{OfQuery, Ranking};
 
 /// One minus the part of a query's positives that is among the first k, with ranks and the cut at k smooth.
 ///
@@ -94,6 +94,32 @@ impl ListLoss for RecallAtK {
 
     fn mined(&self) -> Mined {
         Mined::Weights
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let by = (1.0 / self.temperature.get()) as f32;
+        let at: Vec<f32> = self.at.iter().map(|k| (k.get() - 1) as f32).collect();
+        let cost = move |positives: &mut [f32], negatives: &mut [f32]| {
+            let share = 1.0 / (positives.len() * at.len().max(1)) as f32;
+            let mut missed = 0.0;
+            for (own, others) in positives.iter_mut().zip(negatives) {
+                let before = *own + *others;
+                let mut slope = 0.0;
+                for k in &at {
+                    let beyond = 1.0 / (1.0 + (-by * (before - k)).exp());
+                    missed += share * beyond;
+                    slope += share * by * beyond * (1.0 - beyond);
+                }
+                (*own, *others) = (slope, slope);
+            }
+            missed
+        };
+        Some(Box::new(OfQuery {
+            by: (1.0 / self.rank_temperature.get()) as f32,
+            include_self: false,
+            among_positives: true,
+            cost,
+        }))
     }
 
     fn check(&self) -> std::result::Result<(), Error> {

@@ -2,10 +2,11 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
+use nearfar_kernels::RowFunctional;
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Lists, Mined, Weighted};
-use crate::lists::ranks::Ranking;
+use crate::lists::ranks::{OfQuery, Ranking};
 
 /// One minus the average precision of each query's ranking, with ranks that are smooth.
 ///
@@ -81,5 +82,25 @@ impl ListLoss for SmoothAP {
 
     fn mined(&self) -> Mined {
         Mined::Weights
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let cost = |positives: &mut [f32], negatives: &mut [f32]| {
+            let count = positives.len() as f32;
+            let mut missed = 0.0;
+            for (own, others) in positives.iter_mut().zip(negatives) {
+                let (rank, all) = (*own + 1.0, *own + 1.0 + *others);
+                missed += 1.0 - rank / all;
+                *own = (rank / all - 1.0) / all / count;
+                *others = rank / (all * all) / count;
+            }
+            missed / count
+        };
+        Some(Box::new(OfQuery {
+            by: (1.0 / self.temperature.get()) as f32,
+            include_self: self.include_self,
+            among_positives: true,
+            cost,
+        }))
     }
 }

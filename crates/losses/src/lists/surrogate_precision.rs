@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
-use nearfar_kernels::sigmoid;
+use nearfar_kernels::{RowFunctional, sigmoid};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Lists, Mined, Weighted};
-use crate::lists::ranks::Ranking;
+use crate::lists::ranks::{OfQuery, Ranking};
 
 /// One minus the precision of the first k of each query's ranking, with ranks and the cut at k smooth.
 ///
@@ -89,5 +89,27 @@ impl ListLoss for SurrogatePrecision {
 
     fn mined(&self) -> Mined {
         Mined::Weights
+    }
+
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let by = (1.0 / self.temperature.get()) as f32;
+        let k = self.k.get() as f32;
+        let cost = move |positives: &mut [f32], negatives: &mut [f32]| {
+            let share = 1.0 / (positives.len() as f32).min(k);
+            let mut among = 0.0;
+            for (own, others) in positives.iter_mut().zip(negatives) {
+                let within = 1.0 / (1.0 + (-by * (k - 0.5 - *own - *others)).exp());
+                among += share * within;
+                let slope = share * by * within * (1.0 - within);
+                (*own, *others) = (slope, slope);
+            }
+            1.0 - among
+        };
+        Some(Box::new(OfQuery {
+            by: (1.0 / self.rank_temperature.get()) as f32,
+            include_self: false,
+            among_positives: true,
+            cost,
+        }))
     }
 }

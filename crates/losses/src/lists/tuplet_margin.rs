@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Error, NonNegative, Positive};
-use nearfar_kernels::{masked_log_sum_exp, softplus};
+use nearfar_kernels::{Row, RowFunctional, RowSum, masked_log_sum_exp, rows, softplus};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{ListLoss, Weighted};
@@ -90,6 +90,15 @@ impl ListLoss for TupletMargin {
         Ok(Weighted { values, weights })
     }
 
+    fn by_row(&self) -> Option<Box<dyn RowFunctional>> {
+        let (sine, cosine) = self.margin.get().sin_cos();
+        Some(Box::new(OfAnchor {
+            scale: self.scale.get() as f32,
+            sine: sine as f32,
+            cosine: cosine as f32,
+        }))
+    }
+
     fn check(&self) -> std::result::Result<(), Error> {
         if self.margin.get() < std::f64::consts::PI {
             return Ok(());
@@ -98,6 +107,54 @@ impl ListLoss for TupletMargin {
             "tuplet_margin: `margin` is {} radians; it must be below π",
             self.margin
         )))
+    }
+}
+
+struct OfAnchor {
+    scale: f32,
+    /// Of the margin.
+    sine: f32,
+    cosine: f32,
+}
+
+impl OfAnchor {
+    /// `cos(θ − margin)` of `cos θ`, with its slope.
+    fn nearer(&self, given: f32) -> rows::Sloped {
+        let c = given.clamp(-1.0, 1.0);
+        let sine = (1.0 - c * c).max(0.0).sqrt();
+        let least = 2e-7f32.sqrt(); // As in the plain way.
+        let slope = self.cosine - c * self.sine / sine.max(least);
+        rows::Sloped {
+            value: c * self.cosine + sine * self.sine,
+            slope: if given * given > 1.0 + 1e-5 {
+                0.0
+            } else {
+                slope
+            },
+        }
+    }
+}
+
+impl RowFunctional for OfAnchor {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, [before, after]) = row.split();
+        let mut sum = RowSum {
+            terms: positives.len(),
+            ..RowSum::default()
+        };
+        let negatives = rows::log_sum_exp(&mut [&mut *before, &mut *after], self.scale);
+        let mut pushed = 0.0;
+        for value in positives {
+            let nearer = self.nearer(*value);
+            let cost = rows::softplus(negatives - self.scale * nearer.value);
+            sum.value += f64::from(cost.value);
+            sum.active += usize::from(cost.value > 0.0);
+            *value = -self.scale * cost.slope * nearer.slope;
+            pushed += self.scale * cost.slope;
+        }
+        rows::multiply(before, pushed);
+        rows::multiply(after, pushed);
+        [sum, RowSum::default()]
     }
 }
 

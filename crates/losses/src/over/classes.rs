@@ -1,16 +1,19 @@
 //! Losses of a row and the centers of all classes.
 
-use candle_core::{Device, Result, Tensor, Var};
+use std::collections::BTreeSet;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
 use nearfar_core::{
     Comparison, Error, Evaluated, Fraction, Loss, Parameter, Reducer, Relation, Rng, Similarity,
     Terms, shape,
 };
-use nearfar_kernels::l2_normalize;
+use nearfar_kernels::{Base, Count, Fold, Rows, l2_normalize, pair_loss};
 
-use crate::family::ClassificationLoss;
+use crate::family::{ClassificationLoss, Head};
 use crate::over::centers::ToCenters;
 use crate::over::mining::{Mining, remembers_mining, weights};
 use crate::over::reduced;
+use crate::over::rows::{Way, named};
 use crate::{Compares, Defaults, Family, Join, Reads};
 
 /// A classification loss with the class centers that rows are compared with. Its one part is `class`, one term for each
@@ -124,6 +127,73 @@ impl<L: ClassificationLoss> OverClasses<L> {
     }
 }
 
+impl<L: ClassificationLoss> OverClasses<L> {
+    /// The parts by one row, or one center, at a time; none where only the plain way serves.
+    fn by_row(&self, comparison: &Comparison<'_>) -> Result<Option<Evaluated>> {
+        let labels = self.labels(comparison)?;
+        let (vectors, centers) = (&comparison.anchors.vectors, self.centers.as_tensor());
+        let host = |x: &Tensor| x.dtype() == DType::F32 && x.device().is_cpu();
+        if !self.mining.takes_all() || labels.is_empty() || !host(vectors) || !host(centers) {
+            return Ok(None);
+        }
+        shape::rows_of_one_width(self.name, ("embeddings", vectors), ("centers", centers))?;
+        let Some(by_row) = self.loss.by_row(&Head {
+            label_smoothing: self.label_smoothing.get() as f32,
+            class_sizes: &self.class_sizes,
+        }) else {
+            return Ok(None);
+        };
+        let (form, unit) = match &self.similarity {
+            None => (Base::Dot.into(), by_row.unit),
+            Some(similarity) => match Way::of_similarity(similarity.form()) {
+                Some(way) => (way.form, [way.unit_rows; 2]),
+                None => return Ok(None),
+            },
+        };
+        let classes = self.classes();
+        let of_centers: Vec<u32> = (0..centers.dim(0)?)
+            .map(|center| (center / self.loss.centers_per_class()) as u32)
+            .collect();
+        let mut rows = Rows {
+            anchors: vectors,
+            references: centers,
+            anchor_groups: labels,
+            reference_groups: &of_centers,
+            own: &[],
+            unit,
+        };
+        if by_row.of_centers {
+            (rows.anchors, rows.references) = (centers, vectors);
+            (rows.anchor_groups, rows.reference_groups) = (&of_centers, labels);
+            rows.unit = [unit[1], unit[0]];
+        }
+        let divide_by = match &self.reducer {
+            Reducer::Mean {} => Count::Terms,
+            Reducer::AvgNonzero {} => Count::Active,
+            Reducer::Sum {} => Count::One,
+            Reducer::Divisor {} if by_row.of_centers => Count::One,
+            _ => return Ok(None),
+        };
+        let fold = Fold {
+            weights: None,
+            divide_by,
+        };
+        let mut loss = pair_loss(form, &rows, &*by_row.functional, &fold)?;
+        if self.reducer == (Reducer::Divisor {}) {
+            // The number of classes that are there, and that of all.
+            let present: BTreeSet<u32> = labels.iter().copied().collect();
+            for (part, divisor) in loss.parts.iter_mut().zip([present.len(), classes]) {
+                let value = part.value.take();
+                part.value = value.map(|it| it / divisor as f64).transpose()?;
+            }
+        }
+        let mut evaluated = named(self.loss.parts(), loss.parts);
+        let beside = self.loss.beside(centers, comparison)?;
+        evaluated.parts.extend(reduced(&beside, &self.reducer)?.parts);
+        Ok(Some(evaluated))
+    }
+}
+
 /// Labels that each have a class, or an error with both numbers.
 pub(crate) fn labels_within<'a>(
     name: &str,
@@ -142,6 +212,9 @@ pub(crate) fn labels_within<'a>(
 
 impl<L: ClassificationLoss> Loss for OverClasses<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
+        if let Some(evaluated) = self.by_row(comparison)? {
+            return Ok(evaluated);
+        }
         reduced(&self.terms(comparison, rng)?, &self.reducer)
     }
 

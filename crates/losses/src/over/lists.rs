@@ -9,8 +9,8 @@ use nearfar_core::{
 
 use crate::family::{ListLoss, Lists, Mined, Weighted};
 use crate::over::mining::{Mining, remembers_mining, weights};
-use crate::over::reduced;
-use crate::over::rows::{Way, Where, evaluate};
+use crate::over::rows::{AllRows, Way, Where, evaluate};
+use crate::over::{reduced, rows_of_pairs};
 use crate::{Defaults, Family, Join, Reads};
 
 /// A loss of lists with the similarity that it is a function of. Its one part is `list`.
@@ -79,14 +79,37 @@ impl<L: ListLoss> OverLists<L> {
     }
 }
 
+impl<L: ListLoss> OverLists<L> {
+    /// The terms where some anchors are compared with one positive of each, and no other row plays a part.
+    fn square(&self, pairs: &Pairs, comparison: &Comparison<'_>) -> Result<Vec<Terms>> {
+        let count = pairs.len();
+        if count == 0 {
+            return Ok(vec![Terms::none("list", comparison)]);
+        }
+        let (x, y) = rows_of_pairs(comparison, pairs)?;
+        let similarity = self.similarity.matrix(&x, &y)?;
+        let eye = Tensor::eye(count, DType::F32, similarity.device())?;
+        let positive = eye.to_dtype(similarity.dtype())?;
+        let weighted =
+            self.loss
+                .lists(&similarity, &positive, &positive.affine(-1.0, 1.0)?)?;
+        let terms = counted(self.name, &weighted, comparison)?;
+        let anchors = terms.anchors.iter();
+        let anchors: Vec<u32> = anchors.map(|&it| pairs.anchors[it as usize]).collect();
+        Ok(vec![match terms.values {
+            None => Terms::none("list", comparison),
+            Some(values) => Terms::of_anchors("list", values, anchors, comparison)?,
+        }])
+    }
+}
+
 impl<L: ListLoss> Loss for OverLists<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
-        if self.mining.takes_all()
-            && let Some(functional) = self.loss.by_row()
-        {
+        if self.mining.takes_all() {
             let (names, way) = (["list"], Way::of_similarity(self.similarity.form()));
+            let functional = |rows: &AllRows<'_>| self.loss.by_rows(rows);
             let (reducer, on) = (&self.reducer, Where::Cpu);
-            let found = evaluate(&names, way, &*functional, comparison, reducer, on, true)?;
+            let found = evaluate(&names, way, functional, comparison, reducer, on, true)?;
             if let Some(evaluated) = found {
                 return Ok(evaluated);
             }
@@ -101,6 +124,11 @@ impl<L: ListLoss> Loss for OverLists<L> {
             return none();
         }
         let (anchors, references) = (&comparison.anchors.vectors, &comparison.references.vectors);
+        if self.mining.takes_all()
+            && let Some(pairs) = self.loss.pairs_of(comparison)
+        {
+            return self.square(&pairs, comparison);
+        }
         let similarity = self.similarity.matrix(anchors, references)?;
         let (positive, negative, chosen) = self.masks(comparison, &similarity, rng)?;
         let pairs = (positive.sum_all()? + negative.sum_all()?)?;

@@ -11,7 +11,7 @@ pub(crate) mod matrix;
 pub(crate) mod mining;
 pub(crate) mod pairs;
 pub(crate) mod relations;
-mod rows;
+pub(crate) mod rows;
 pub(crate) mod scores;
 pub(crate) mod triplets;
 

@@ -9,7 +9,7 @@ use nearfar_core::{
 
 use crate::family::{PairLoss, Sides};
 use crate::over::mining::{Mining, remembers_mining};
-use crate::over::rows::{Way, Where, evaluate};
+use crate::over::rows::{AllRows, Way, Where, evaluate};
 use crate::over::{reduced, rows_of_pairs};
 use crate::{Defaults, Family, Join, Reads};
 
@@ -42,6 +42,11 @@ impl<L: PairLoss> OverPairs<L> {
             distance,
             mining: Mining::default(),
         }
+    }
+
+    /// Whether the distances are similarities, negated: what can be below zero is no distance.
+    fn negated(&self) -> bool {
+        !self.distance.axioms().non_negative
     }
 
     /// The chosen pairs with their distances.
@@ -83,15 +88,15 @@ impl<L: PairLoss> OverPairs<L> {
 
 impl<L: PairLoss> Loss for OverPairs<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
-        if self.mining.takes_all()
-            && let Some(functional) = self.loss.by_row()
-        {
+        if self.mining.takes_all() {
+            let negated = self.negated();
+            let functional = |rows: &AllRows<'_>| self.loss.by_rows(rows, negated);
             let (names, way) = (
                 ["positive", "negative"],
                 Way::of_distance(self.distance.form()),
             );
             let (reducer, on) = (&self.reducer, Where::Cpu);
-            let found = evaluate(&names, way, &*functional, comparison, reducer, on, false)?;
+            let found = evaluate(&names, way, functional, comparison, reducer, on, false)?;
             if let Some(evaluated) = found {
                 return Ok(evaluated);
             }
@@ -112,8 +117,7 @@ impl<L: PairLoss> Loss for OverPairs<L> {
         let [positive, negative] = self.loss.sides(&Sides {
             positive: positive.as_ref(),
             negative: negative.as_ref(),
-            // What can be below zero is no distance.
-            negated: !self.distance.axioms().non_negative,
+            negated: self.negated(),
         })?;
         Ok(vec![
             part("positive", positive, pairs.positive)?,

@@ -5,16 +5,55 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result};
 use nearfar_core::{Comparison, Evaluated, Form, Gram, Part, Reducer, Relation};
-use nearfar_kernels::{Base, Count, Fold, RowForm, RowFunctional, Rows, l2_normalize, pair_loss};
+use nearfar_kernels::{
+    Base, Count, Fold, PairPart, Row, RowForm, RowFunctional, Rows, pair_loss, row_survey,
+};
 
 /// What rows are compared by, as the engine computes it, and whether they are normalized first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Way {
-    form: RowForm,
-    unit_rows: bool,
+    pub(crate) form: RowForm,
+    pub(crate) unit_rows: bool,
 }
+
+/// All rows of a batch, for a functional that must know them before it sees one.
+#[derive(Debug)]
+pub struct AllRows<'a> {
+    form: RowForm,
+    rows: Rows<'a>,
+}
+
+impl<'a> AllRows<'a> {
+    /// What is seen of each row, in the order of the anchors, by one matrix product.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn look<T: Send>(&self, look: impl Fn(Row<'_>) -> T + Sync) -> Result<Vec<T>> {
+        row_survey(self.form, &self.rows, &look)
+    }
+
+    /// The place of each anchor among the references, for those that are there.
+    pub fn own(&self) -> &'a [Option<usize>] {
+        self.rows.own
+    }
+
+    /// Whether anchors and references are the same rows in the same order.
+    pub fn within(&self) -> bool {
+        let own = self.rows.own;
+        own.len() == self.rows.reference_groups.len()
+            && own.iter().enumerate().all(|(row, own)| *own == Some(row))
+    }
+
+    /// The classes of the anchors.
+    pub fn labels(&self) -> &'a [u32] {
+        self.rows.anchor_groups
+    }
+}
+
+/// What a loss may give for all rows: what it does to one.
+pub(crate) type Functional = Option<Box<dyn RowFunctional>>;
 
 impl Way {
     /// Of a distance; none if it is no function of inner products.
@@ -71,7 +110,7 @@ pub(crate) enum Where {
 pub(crate) fn evaluate(
     names: &[&'static str],
     way: Option<Way>,
-    functional: &dyn RowFunctional,
+    functional: impl FnOnce(&AllRows<'_>) -> Result<Functional>,
     comparison: &Comparison<'_>,
     reducer: &Reducer,
     on: Where,
@@ -98,47 +137,46 @@ pub(crate) fn evaluate(
         Reducer::Mean {} => Count::Terms,
         Reducer::Sum {} => Count::One,
         Reducer::AvgNonzero {} => Count::Active,
-        Reducer::Divisor {} if functional.apart() => {
-            Count::Given((pairs.positive + pairs.negative) as f64)
-        }
+        Reducer::Divisor {} => Count::Given((pairs.positive + pairs.negative) as f64),
         _ => return Ok(None),
     };
-    let same = anchors.vectors.id() == references.vectors.id();
-    let rows = |vectors: &Tensor| {
-        if way.unit_rows {
-            l2_normalize(vectors)
-        } else {
-            Ok(vectors.clone())
-        }
+    let all = AllRows {
+        form: way.form,
+        rows: Rows {
+            anchors: &anchors.vectors,
+            references: &references.vectors,
+            anchor_groups: &anchors.labels,
+            reference_groups: &references.labels,
+            own: &own,
+            unit: [way.unit_rows; 2],
+        },
     };
-    let x = rows(&anchors.vectors)?;
-    let y = if same {
-        x.clone()
-    } else {
-        rows(&references.vectors)?
+    let Some(functional) = functional(&all)? else {
+        return Ok(None);
     };
-    let rows = Rows {
-        anchors: &x,
-        references: &y,
-        anchor_groups: &anchors.labels,
-        reference_groups: &references.labels,
-        own: &own,
-    };
+    // Of a pair there are two parts, which have the number of all pairs as their divisor.
+    if *reducer == (Reducer::Divisor {}) && !functional.apart() {
+        return Ok(None);
+    }
     let fold = Fold {
         weights: None,
         divide_by,
     };
-    let loss = pair_loss(way.form, &rows, functional, &fold)?;
-    let parts = names.iter().zip(loss.parts);
-    let parts = parts.map(|(&name, part)| Part {
+    let loss = pair_loss(way.form, &all.rows, &*functional, &fold)?;
+    Ok(Some(named(names, loss.parts)))
+}
+
+/// Parts with their names.
+pub(crate) fn named(names: &[&'static str], parts: Vec<PairPart>) -> Evaluated {
+    let parts = names.iter().zip(parts).map(|(&name, part)| Part {
         name,
         value: part.value,
         terms: part.terms,
         active: part.active,
     });
-    Ok(Some(Evaluated {
+    Evaluated {
         parts: parts.collect(),
-    }))
+    }
 }
 
 /// The place of each anchor among the references; none where one is there twice, or in another class.

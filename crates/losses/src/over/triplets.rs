@@ -8,7 +8,7 @@ use nearfar_core::{
 use crate::family::TripletLoss;
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::reduced;
-use crate::over::rows::{Way, Where, evaluate};
+use crate::over::rows::{AllRows, Way, Where, evaluate};
 use crate::{Compares, Defaults, Family, Join, Reads};
 
 /// A loss of triplets with the distance that it is a function of. Its one part is `triplet`.
@@ -66,11 +66,11 @@ impl<L: TripletLoss> Loss for OverTriplets<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
         if self.mining.takes_all()
             && self.loss.triplets_per_anchor().is_none()
-            && let Some(functional) = self.loss.by_row()
         {
+            let functional = |_: &AllRows<'_>| Ok(self.loss.by_row());
             let (names, way) = (["triplet"], Way::of_distance(self.distance.form()));
             let (reducer, on) = (&self.reducer, Where::Anywhere);
-            let found = evaluate(&names, way, &*functional, comparison, reducer, on, false)?;
+            let found = evaluate(&names, way, functional, comparison, reducer, on, false)?;
             if let Some(evaluated) = found {
                 return Ok(evaluated);
             }

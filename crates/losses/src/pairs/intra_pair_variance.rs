@@ -2,11 +2,12 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::NonNegative;
-use nearfar_kernels::hinge;
+use nearfar_kernels::{Row, RowFunctional, RowSum, hinge, rows};
 use serde::{Deserialize, Serialize};
 
 use crate::Compares;
 use crate::family::{PairLoss, Sides};
+use crate::over::rows::{AllRows, Functional};
 
 /// Wants all positive pairs to be alike, and all negative ones: what is farther on the wrong side than their mean costs.
 ///
@@ -87,6 +88,75 @@ impl PairLoss for IntraPairVariance {
 
     fn compares(&self) -> Compares {
         Compares::Similarity("cosine")
+    }
+
+    fn by_rows(&self, all: &AllRows<'_>, negated: bool) -> Result<Functional> {
+        let sign = if negated { -1.0 } else { 1.0 };
+        let factors = [
+            1.0 + sign * self.positive_epsilon.get(),
+            -(1.0 - sign * self.negative_epsilon.get()),
+        ];
+        // The mean of each side, and then how much all of it misses.
+        let total = |seen: Vec<[f64; 4]>| {
+            seen.into_iter().fold([0.0; 4], |mut total, some| {
+                for (total, some) in total.iter_mut().zip(some) {
+                    *total += some;
+                }
+                total
+            })
+        };
+        let [positives, negatives, pulls, pushes] = total(all.look(|mut row| {
+            let (positives, [before, after]) = row.split();
+            let sum = |values: &[f32]| f64::from(values.iter().sum::<f32>());
+            let count = (before.len() + after.len()) as f64;
+            let others = sum(before) + sum(after);
+            [sum(positives), others, positives.len() as f64, count]
+        })?);
+        let mean = |sum: f64, count: f64| if count > 0.0 { sum / count } else { 0.0 };
+        let bounds = [
+            (factors[0] * mean(positives, pulls)) as f32,
+            (factors[1] * mean(negatives, pushes)) as f32,
+        ];
+        let [pulled, pushed, ..] = total(all.look(|mut row| {
+            let (positives, [before, after]) = row.split();
+            let missed = |values: &mut [f32], sign: f32, bound: f32| {
+                rows::hinge(values, 1.0, sign, sign * bound).value
+            };
+            let others = missed(before, -1.0, bounds[1]) + missed(after, -1.0, bounds[1]);
+            [missed(positives, 1.0, bounds[0]), others, 0.0, 0.0]
+        })?);
+        // What each pair moves through the mean.
+        let shares = [
+            (-2.0 * factors[0] * mean(pulled, pulls)) as f32,
+            (-2.0 * factors[1] * mean(pushed, pushes)) as f32,
+        ];
+        Ok(Some(Box::new(OfRow { bounds, shares })))
+    }
+}
+
+/// `max(0, x − bound)²` of positives and `max(0, −x − bound)²` of negatives, and what each value moves through the bound.
+struct OfRow {
+    bounds: [f32; 2],
+    shares: [f32; 2],
+}
+
+impl RowFunctional for OfRow {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let (positives, negatives) = row.split();
+        let side = |values: &mut [f32], sign: f32, place: usize| {
+            let sum = rows::squared_hinge(values, 1.0, sign, sign * self.bounds[place]);
+            values.iter_mut().for_each(|x| *x += self.shares[place]);
+            sum
+        };
+        let mut sums = [side(positives, 1.0, 0), RowSum::default()];
+        for values in negatives {
+            sums[1] += side(values, -1.0, 1);
+        }
+        sums
+    }
+
+    fn apart(&self) -> bool {
+        true
     }
 }
 

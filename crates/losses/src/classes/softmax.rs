@@ -1,0 +1,144 @@
+//! The softmax over classes as one row sees the centers.
+
+use nearfar_kernels::rows::{self, Sloped};
+use nearfar_kernels::{Row, RowFunctional, RowSum};
+
+use crate::family::Head;
+
+/// How several centers of a class become one similarity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Centers {
+    /// There is one.
+    One,
+    /// Of so many the nearest; of equal ones the first.
+    Nearest(usize),
+    /// The mean of so many, weighed by a softmax of the similarities times a number.
+    Mean(usize, f32),
+}
+
+/// `−log softmax(scale · z)_own`, where `z_own` is a function of the own similarity and class.
+pub(crate) struct Softmax<F> {
+    pub(crate) scale: f32,
+    pub(crate) centers: Centers,
+    /// Whether the own class is in the denominator.
+    pub(crate) own_counts: bool,
+    smoothing: f32,
+    own: F,
+}
+
+impl<F: Fn(f32, u32) -> Sloped + Send + Sync> Softmax<F> {
+    pub(crate) fn new(scale: f64, head: &Head<'_>, own: F) -> Self {
+        Self {
+            scale: scale as f32,
+            centers: Centers::One,
+            own_counts: true,
+            smoothing: head.label_smoothing,
+            own,
+        }
+    }
+
+    /// The loss of similarities with all classes, `place` being the own; they become its slopes.
+    fn of_classes(&self, values: &mut [f32], place: usize, class: u32) -> f64 {
+        let count = values.len() as f32;
+        let own = (self.own)(values[place], class);
+        let logit = self.scale * own.value;
+        let mean = if self.smoothing > 0.0 {
+            let others: f32 = values.iter().sum::<f32>() - values[place];
+            (self.scale * others + logit) / count
+        } else {
+            0.0
+        };
+        let (before, rest) = values.split_at_mut(place);
+        let Some((value, after)) = rest.split_first_mut() else {
+            return 0.0;
+        };
+        let others = rows::log_sum_exp(&mut [&mut *before, &mut *after], self.scale);
+        if !self.own_counts {
+            if others == f32::NEG_INFINITY {
+                *value = 0.0;
+                return 0.0;
+            }
+            rows::multiply(before, self.scale);
+            rows::multiply(after, self.scale);
+            *value = -self.scale * own.slope;
+            return f64::from(others) - f64::from(logit);
+        }
+        let cost = rows::softplus(others - logit);
+        let by = self.scale * cost.slope;
+        rows::multiply(before, by);
+        rows::multiply(after, by);
+        *value = -by * own.slope;
+        if self.smoothing == 0.0 {
+            return f64::from(cost.value);
+        }
+        // −(1 − ε) log p_own − ε/c Σ_c log p_c
+        let share = self.scale * self.smoothing / count;
+        for value in before.iter_mut().chain(after) {
+            *value -= share;
+        }
+        *value += own.slope * (self.scale * self.smoothing - share);
+        f64::from(cost.value) + f64::from(self.smoothing) * (f64::from(logit) - f64::from(mean))
+    }
+}
+
+impl<F: Fn(f32, u32) -> Sloped + Send + Sync> RowFunctional for Softmax<F> {
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        let (first, class) = (row.positives.start, row.group);
+        let value = match self.centers {
+            Centers::One => self.of_classes(row.values, first, class),
+            Centers::Nearest(k) => {
+                let all = row.values.chunks_exact(k);
+                let nearest: Vec<usize> = all.map(first_of_largest).collect();
+                let all = row.values.chunks_exact(k).zip(&nearest);
+                let mut classes: Vec<f32> = all.map(|(values, &place)| values[place]).collect();
+                let value = self.of_classes(&mut classes, first / k, class);
+                let all = row.values.chunks_exact_mut(k).zip(nearest).zip(classes);
+                for ((values, place), slope) in all {
+                    values.fill(0.0);
+                    values[place] = slope;
+                }
+                value
+            }
+            Centers::Mean(k, by) => {
+                let mut shares = row.values.to_vec();
+                for values in shares.chunks_exact_mut(k) {
+                    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    values.iter_mut().for_each(|x| *x -= largest);
+                }
+                rows::exp_sum(&mut shares, by, 0.0);
+                let mut classes = Vec::with_capacity(shares.len() / k);
+                for (shares, values) in shares.chunks_exact_mut(k).zip(row.values.chunks_exact(k)) {
+                    let sum: f32 = shares.iter().sum();
+                    shares.iter_mut().for_each(|x| *x /= sum);
+                    classes.push(shares.iter().zip(values).map(|(x, y)| x * y).sum());
+                }
+                let means = classes.clone();
+                let value = self.of_classes(&mut classes, first / k, class);
+                let all = row.values.chunks_exact_mut(k).zip(shares.chunks_exact(k));
+                for ((values, shares), (mean, slope)) in all.zip(means.iter().zip(&classes)) {
+                    for (value, share) in values.iter_mut().zip(shares) {
+                        *value = slope * share * (1.0 + by * (*value - mean));
+                    }
+                }
+                value
+            }
+        };
+        let sum = RowSum {
+            value,
+            terms: 1,
+            active: usize::from(value > 0.0),
+        };
+        [sum, RowSum::default()]
+    }
+}
+
+/// The place of the largest value; the first of several.
+fn first_of_largest(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (place, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = place;
+        }
+    }
+    best
+}
