@@ -92,12 +92,9 @@ pub(crate) const LOSSES: &[Pair] = &[
     ),
     pair("angular", "losses.AngularLoss()").up_to(1024),
     pair("circle", "losses.CircleLoss()"),
-    pair(
-        "dynamic_soft_margin",
-        "losses.DynamicSoftMarginLoss()",
-    )
-    .with("dynamic_soft_margin = { compat = \"pml\" }")
-    .up_to(1024),
+    pair("dynamic_soft_margin", "losses.DynamicSoftMarginLoss()")
+        .with("dynamic_soft_margin = { compat = \"pml\" }")
+        .up_to(1024),
     pair("fast_ap", "losses.FastAPLoss()"),
     pair("histogram", "losses.HistogramLoss()").up_to(512),
     pair("instance", "losses.InstanceLoss()").with("instance = { compat = \"pml\" }"),
@@ -135,7 +132,10 @@ pub(crate) const LOSSES: &[Pair] = &[
         .with("arcface = { margin = 0.49916416607037828 }"),
     pair("cosface", "losses.CosFaceLoss(classes, dim)"),
     pair("l_softmax", "losses.LargeMarginSoftmaxLoss(classes, dim)"),
-    pair("normalized_softmax", "losses.NormalizedSoftmaxLoss(classes, dim)"),
+    pair(
+        "normalized_softmax",
+        "losses.NormalizedSoftmaxLoss(classes, dim)",
+    ),
     pair("p2sgrad", "losses.P2SGradLoss(dim, classes)"),
     pair("proxy_anchor", "losses.ProxyAnchorLoss(classes, dim)"),
     pair("proxy_nca", "losses.ProxyNCALoss(classes, dim)"),

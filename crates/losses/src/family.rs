@@ -241,9 +241,7 @@ pub trait ClassificationLoss: Debug + Send + Sync {
             values = (values * weights)?;
         }
         let anchors = (0..values.elem_count() as u32).collect();
-        let mut terms = vec![Terms::of_anchors(
-            "class", values, anchors, comparison,
-        )?];
+        let mut terms = vec![Terms::of_anchors("class", values, anchors, comparison)?];
         terms.extend(self.beside(&to.centers, comparison)?);
         Ok(terms)
     }

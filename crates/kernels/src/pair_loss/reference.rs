@@ -83,7 +83,12 @@ pub(super) fn row_survey<T>(
     let seen = (0..n).map(|anchor| {
         let group = rows.anchor_groups[anchor];
         let values = &mut matrix.values[anchor * m..(anchor + 1) * m];
-        look(columns.row((anchor, matrix.own[anchor]), group, &columns.run(group), values))
+        look(columns.row(
+            (anchor, matrix.own[anchor]),
+            group,
+            &columns.run(group),
+            values,
+        ))
     });
     Ok(seen.collect())
 }
@@ -117,11 +122,7 @@ impl Sorted {
 impl Matrix {
     fn of(form: RowForm, rows: &Rows<'_>) -> Result<Self> {
         let unit = |x: &Tensor, unit: bool| {
-            if unit {
-                l2_normalize(x)
-            } else {
-                Ok(x.clone())
-            }
+            if unit { l2_normalize(x) } else { Ok(x.clone()) }
         };
         let x = unit(rows.anchors, rows.unit[0])?;
         let y = if rows.anchors.id() == rows.references.id() && rows.unit[0] == rows.unit[1] {

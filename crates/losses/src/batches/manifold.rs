@@ -210,7 +210,9 @@ fn blocked_inverse(a: &Tensor) -> Result<Tensor> {
     }
     let (first, second) = (m / 2, m - m / 2);
     let block = |row: usize, rows: usize, column: usize, columns: usize| {
-        a.narrow(0, row, rows)?.narrow(1, column, columns)?.contiguous()
+        a.narrow(0, row, rows)?
+            .narrow(1, column, columns)?
+            .contiguous()
     };
     let top = blocked_inverse(&block(0, first, 0, first)?)?;
     let beside = block(0, first, first, second)?;
@@ -298,7 +300,7 @@ mod tests {
         let m = 150;
         let noise = nearfar_kernels::test_util::noise((m, m), 1)?;
         let eye = Tensor::eye(m, DType::F64, &Device::Cpu)?;
-        let a = (noise.matmul(&noise.t()?)? / m as f64 + &eye)?;
+        let a = ((noise.matmul(&noise.t()?)? / m as f64)? + &eye)?;
         let off = (a.matmul(&inverse(&a)?)? - eye)?.abs()?.max_all()?;
         assert!(off.to_scalar::<f64>()? < 1e-12, "{off}");
         Ok(())

@@ -198,13 +198,27 @@ impl<F: Fn(&mut [f32], &mut [f32]) -> f32 + Send + Sync> RowFunctional for OfQue
         positives.fill(0.0);
         if self.among_positives {
             let mut ahead = vec![0.0; items.len()];
-            rows::rank_slopes(&items, &items, self.by, &of_positives, positives, &mut ahead);
+            rows::rank_slopes(
+                &items,
+                &items,
+                self.by,
+                &of_positives,
+                positives,
+                &mut ahead,
+            );
             rows::add_times(positives, 1.0, &ahead);
         }
         for negatives in [before, after] {
             let values = negatives.to_vec();
             negatives.fill(0.0);
-            rows::rank_slopes(&items, &values, self.by, &of_negatives, positives, negatives);
+            rows::rank_slopes(
+                &items,
+                &values,
+                self.by,
+                &of_negatives,
+                positives,
+                negatives,
+            );
         }
         let sum = RowSum {
             value: f64::from(value),

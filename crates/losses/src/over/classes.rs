@@ -189,7 +189,9 @@ impl<L: ClassificationLoss> OverClasses<L> {
         }
         let mut evaluated = named(self.loss.parts(), loss.parts);
         let beside = self.loss.beside(centers, comparison)?;
-        evaluated.parts.extend(reduced(&beside, &self.reducer)?.parts);
+        evaluated
+            .parts
+            .extend(reduced(&beside, &self.reducer)?.parts);
         Ok(Some(evaluated))
     }
 }

@@ -90,9 +90,9 @@ impl<L: ListLoss> OverLists<L> {
         let similarity = self.similarity.matrix(&x, &y)?;
         let eye = Tensor::eye(count, DType::F32, similarity.device())?;
         let positive = eye.to_dtype(similarity.dtype())?;
-        let weighted =
-            self.loss
-                .lists(&similarity, &positive, &positive.affine(-1.0, 1.0)?)?;
+        let weighted = self
+            .loss
+            .lists(&similarity, &positive, &positive.affine(-1.0, 1.0)?)?;
         let terms = counted(self.name, &weighted, comparison)?;
         let anchors = terms.anchors.iter();
         let anchors: Vec<u32> = anchors.map(|&it| pairs.anchors[it as usize]).collect();

@@ -64,9 +64,7 @@ impl<L: TripletLoss> OverTriplets<L> {
 
 impl<L: TripletLoss> Loss for OverTriplets<L> {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
-        if self.mining.takes_all()
-            && self.loss.triplets_per_anchor().is_none()
-        {
+        if self.mining.takes_all() && self.loss.triplets_per_anchor().is_none() {
             let functional = |_: &AllRows<'_>| Ok(self.loss.by_row());
             let (names, way) = (["triplet"], Way::of_distance(self.distance.form()));
             let (reducer, on) = (&self.reducer, Where::Anywhere);

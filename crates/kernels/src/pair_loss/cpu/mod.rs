@@ -90,7 +90,10 @@ pub(super) fn pair_loss(
             };
             let to_references = match pass.same {
                 true => None,
-                false => Some(tensor(y.unsort(&gradient.to_references, scale), references)?),
+                false => Some(tensor(
+                    y.unsort(&gradient.to_references, scale),
+                    references,
+                )?),
             };
             let known = Known {
                 value,

@@ -134,8 +134,7 @@ impl Pass<'_> {
         };
         let mut sums = [RowSum::default(); 2];
         let references = if self.same { 0 } else { m };
-        let mut gradients =
-            [0, 1].map(|part| Gradient::zeros(len(n, part), len(references, part)));
+        let mut gradients = [0, 1].map(|part| Gradient::zeros(len(n, part), len(references, part)));
         if n == 0 || m == 0 {
             return Found { sums, gradients };
         }
@@ -187,7 +186,11 @@ impl Pass<'_> {
             columns: self.y.packed_columns(),
             rows: None,
         };
-        let tasks = if n == 0 { Vec::new() } else { self.tasks(false) };
+        let tasks = if n == 0 {
+            Vec::new()
+        } else {
+            self.tasks(false)
+        };
         let found = run(self.work(tasks.len()), tasks, |task: Task| {
             let mut seen = Vec::with_capacity(task.anchors.len());
             let (mut block, mut near) = (lease(BLOCK * stride), Vec::new());
@@ -264,7 +267,14 @@ impl Pass<'_> {
             }
             if self.wanted {
                 let from = task.anchors.start;
-                self.pull(anchors, from, packed, &near, &mut work, &mut found.gradients);
+                self.pull(
+                    anchors,
+                    from,
+                    packed,
+                    &near,
+                    &mut work,
+                    &mut found.gradients,
+                );
             }
         }
         if self.wanted && self.form.base != Base::Dot {
@@ -278,7 +288,10 @@ impl Pass<'_> {
                 }
             }
             if self.apart {
-                found.gradients[0].to_references.iter_mut().for_each(|x| *x = -*x);
+                found.gradients[0]
+                    .to_references
+                    .iter_mut()
+                    .for_each(|x| *x = -*x);
             }
         }
         found

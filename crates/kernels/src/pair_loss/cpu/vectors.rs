@@ -152,7 +152,11 @@ fn lanes_sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
 }
 
 /// Inner products to squared distances; whether any is near.
-pub(super) struct Squares<'a>(pub(super) &'a mut [f32], pub(super) f32, pub(super) &'a [f32]);
+pub(super) struct Squares<'a>(
+    pub(super) &'a mut [f32],
+    pub(super) f32,
+    pub(super) &'a [f32],
+);
 
 impl WithSimd for Squares<'_> {
     type Output = bool;
@@ -188,7 +192,11 @@ impl WithSimd for Roots<'_> {
 }
 
 /// Gradients by distances: rows that coincide pull on nothing.
-pub(super) struct Slopes<'a>(pub(super) &'a mut [f32], pub(super) &'a [f32], pub(super) f32);
+pub(super) struct Slopes<'a>(
+    pub(super) &'a mut [f32],
+    pub(super) &'a [f32],
+    pub(super) f32,
+);
 
 impl WithSimd for Slopes<'_> {
     type Output = ();

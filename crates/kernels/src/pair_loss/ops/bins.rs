@@ -40,7 +40,11 @@ impl Nodes {
     ///
     /// If there are not as many counts as nodes.
     pub fn count(&self, values: &[f32], counts: &mut [f32]) {
-        assert_eq!(counts.len(), self.bins + 1, "there is a count for each node");
+        assert_eq!(
+            counts.len(),
+            self.bins + 1,
+            "there is a count for each node"
+        );
         let mut beside = lease(BESIDE * counts.len());
         beside.fill(0.0);
         dispatch(Counting {
