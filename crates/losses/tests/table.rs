@@ -705,7 +705,7 @@ fn rows_at_a_time_agree_with_the_lists() -> Result<()> {
     let mut huge = noise(40, 9, labels(40, 6), 28);
     huge.vectors = (huge.vectors * 1e4)?;
     batches.push(("long rows", huge));
-    let configs = by_row();
+    let (configs, mut wrong) = (by_row(), Vec::new());
     for (what, rows) in batches {
         let width = rows.vectors.dim(1)?;
         for config in &configs {
@@ -754,20 +754,21 @@ fn rows_at_a_time_agree_with_the_lists() -> Result<()> {
                 assert!(f.is_finite() && finite, "{config:?} on {what}");
                 continue; // Exponentials of such numbers have few digits in f32.
             }
-            assert!(
-                (w - f).abs() <= 2e-5 * w.abs().max(0.01),
-                "{config:?} on {what}: {f}, not {w}"
-            );
+            if (w - f).abs() > 2e-5 * w.abs().max(0.01) {
+                wrong.push(format!("{config:?} on {what}: {f}, not {w}"));
+            }
             for (wanted, found) in wanted.iter().zip(&found) {
-                let scale = wanted.iter().fold(1e-6f64, |scale, x| scale.max(x.abs()));
-                for (w, f) in wanted.iter().zip(found) {
-                    assert!(
-                        (w - f).abs() <= 1e-4 * scale,
-                        "{config:?} on {what}: {f}, not {w}, of {scale}"
-                    );
+                // Where nothing is wanted, the roundings of single terms are left.
+                let scale = wanted.iter().fold(1e-3f64, |scale, x| scale.max(x.abs()));
+                let mut all = wanted.iter().zip(found);
+                if let Some((w, f)) = all.find(|(w, f)| (*w - *f).abs() > 1e-4 * scale) {
+                    wrong.push(format!(
+                        "{config:?} on {what}: a gradient {f}, not {w}, of {scale}"
+                    ));
                 }
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
