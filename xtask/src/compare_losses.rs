@@ -24,7 +24,7 @@ pub(crate) struct CompareLosses {
     /// Names of losses; where none is given, all that learn from classes
     names: Vec<String>,
     /// Steps of each run
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 300)]
     steps: u32,
     /// Where the runs are kept; what is there already is not run again
     #[arg(long, default_value = "runs/losses")]
