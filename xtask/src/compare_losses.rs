@@ -127,19 +127,87 @@ impl CompareLosses {
     }
 }
 
-/// What is the same for all: the twin's network, batches and optimizer, and the loss with its defaults.
+/// How losses that are not meant to stand alone, or not on rows of length 1, are taken: as their papers have them. The rest of
+/// the settings is the loss's own.
+const AS_PUBLISHED: &[(&str, Published)] = &[
+    (
+        "center",
+        Published::Beside {
+            other: "normalized_softmax",
+            weight: "0.1",
+        },
+    ),
+    (
+        "intra_pair_variance",
+        Published::Beside {
+            other: "tuplet_margin",
+            weight: "0.5",
+        },
+    ),
+    ("lifted", Published::RawRows),
+    ("margin", Published::Mined("distance_weighted")),
+    ("n_pair", Published::RawRows),
+    ("nca", Published::RawRows),
+];
+
+/// One way to take a loss.
+#[derive(Clone, Copy)]
+enum Published {
+    /// A regularizer of another loss.
+    Beside {
+        other: &'static str,
+        weight: &'static str,
+    },
+    /// On rows as they are.
+    RawRows,
+    /// With this miner.
+    Mined(&'static str),
+}
+
+fn published(name: &str) -> Option<Published> {
+    let found = AS_PUBLISHED.iter().find(|(loss, _)| *loss == name);
+    found.map(|&(_, published)| published)
+}
+
+/// What is the same for all: the twin's network, batches and optimizer; and the loss with its defaults.
 fn run_file(name: &str, steps: u32) -> String {
+    let published = published(name);
+    let raw = match published {
+        Some(Published::RawRows) => ", normalize = false",
+        _ => "",
+    };
+    let alone = format!("loss.{name} = {{}}");
+    let (loss, beside) = match published {
+        Some(Published::Beside { other, weight }) => (
+            format!("losses = [{{ loss.{other} = {{}} }}, {{ {alone}, weight = {weight} }}]"),
+            String::new(),
+        ),
+        Some(Published::Mined(miner)) => (alone, format!("miner.{miner} = {{}}\n")),
+        _ => (alone, String::new()),
+    };
     format!(
         "seed = 1
 data.omniglot = {{}}
 sampler.classes_by_samples = {{ classes = 32, samples = 4 }}
-model.conv4 = {{ width = 64 }}
-loss.{name} = {{}}
+model.conv4 = {{ width = 64{raw} }}
+{loss}
 optimizer.adam = {{ learning_rate = 1e-3 }}
 train = {{ steps = {steps} }}
 evaluation = {{ split = \"test\", scores = [\"recall_at_1\", \"map_at_r\"] }}
-"
+{beside}"
     )
+}
+
+/// The loss in the table, with what it was taken with.
+fn title(name: &str) -> String {
+    match published(name) {
+        None => format!("`{name}`"),
+        Some(Published::Beside { other, weight }) => {
+            format!("`{other}` + {weight} `{name}`")
+        }
+        Some(Published::RawRows) => format!("`{name}`, rows as they are"),
+        Some(Published::Mined(miner)) => format!("`{name}`, miner `{miner}`"),
+    }
 }
 
 /// The scores in a `results.json` by method; the learned embedding goes by the name of the loss.
@@ -151,7 +219,7 @@ fn scores(json: &[u8], name: &str) -> Result<BTreeMap<String, Scores>, serde_jso
     for method in methods.ok_or_else(missing)? {
         let title = method["method"].as_str().ok_or_else(missing)?;
         let title = match title {
-            "learned embedding" => format!("`{name}`"),
+            "learned embedding" => title(name),
             plain => plain.to_owned(),
         };
         let scores: Scores = serde_json::from_value(method["scores"].clone())?;
