@@ -148,6 +148,11 @@ const AS_PUBLISHED: &[(&str, Published)] = &[
     ("margin", Published::Mined("distance_weighted")),
     ("n_pair", Published::RawRows),
     ("nca", Published::RawRows),
+    ("prototypical", Published::RawRows),
+    (
+        "quadruplet_hard",
+        Published::Settings("margins.adaptive = { first = 1.0, second = 0.5 }"),
+    ),
 ];
 
 /// One way to take a loss.
@@ -162,6 +167,8 @@ enum Published {
     RawRows,
     /// With this miner.
     Mined(&'static str),
+    /// With other settings than ours.
+    Settings(&'static str),
 }
 
 fn published(name: &str) -> Option<Published> {
@@ -176,7 +183,10 @@ fn run_file(name: &str, steps: u32) -> String {
         Some(Published::RawRows) => ", normalize = false",
         _ => "",
     };
-    let alone = format!("loss.{name} = {{}}");
+    let alone = match published {
+        Some(Published::Settings(settings)) => format!("loss.{name} = {{ {settings} }}"),
+        _ => format!("loss.{name} = {{}}"),
+    };
     let (loss, beside) = match published {
         Some(Published::Beside { other, weight }) => (
             format!("losses = [{{ loss.{other} = {{}} }}, {{ {alone}, weight = {weight} }}]"),
@@ -207,6 +217,7 @@ fn title(name: &str) -> String {
         }
         Some(Published::RawRows) => format!("`{name}`, rows as they are"),
         Some(Published::Mined(miner)) => format!("`{name}`, miner `{miner}`"),
+        Some(Published::Settings(settings)) => format!("`{name}`, `{settings}`"),
     }
 }
 
@@ -217,13 +228,13 @@ fn scores(json: &[u8], name: &str) -> Result<BTreeMap<String, Scores>, serde_jso
     let methods = value["parts"][0]["methods"].as_array();
     let mut all = BTreeMap::new();
     for method in methods.ok_or_else(missing)? {
-        let title = method["method"].as_str().ok_or_else(missing)?;
-        let title = match title {
+        let method_title = method["method"].as_str().ok_or_else(missing)?;
+        let row = match method_title {
             "learned embedding" => title(name),
             plain => plain.to_owned(),
         };
         let scores: Scores = serde_json::from_value(method["scores"].clone())?;
-        all.insert(title, scores);
+        all.insert(row, scores);
     }
     Ok(all)
 }
