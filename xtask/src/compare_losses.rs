@@ -270,8 +270,8 @@ mod tests {
                 ]}}]}}"#
             )
         };
-        let mut table = scores(of(0.5, 0.3).as_bytes(), "b").unwrap();
-        table.extend(scores(of(0.7, 0.1).as_bytes(), "a").unwrap());
+        let mut table = scores(of(0.5, 0.3).as_bytes(), "b").expect("results");
+        table.extend(scores(of(0.7, 0.1).as_bytes(), "a").expect("results"));
         assert_eq!(
             sorted(&table),
             "| loss | Recall@1 | MAP@R |\n|---|---:|---:|\n| `a` | 0.700 | 0.100 |\n| `b` | 0.500 | 0.300 |\n\
@@ -298,8 +298,10 @@ mod tests {
             steps: 1,
             out: PathBuf::new(),
         };
-        assert_eq!(task(&[]).names(&losses).unwrap(), ["contrastive"]);
-        let error = task(&["vicreg"]).names(&losses).unwrap_err();
+        assert_eq!(task(&[]).names(&losses).expect("names"), ["contrastive"]);
+        let error = task(&["vicreg"])
+            .names(&losses)
+            .expect_err("vicreg reads views");
         assert_eq!(
             error.to_string(),
             "`vicreg` is not a loss that learns from classes; those are contrastive"

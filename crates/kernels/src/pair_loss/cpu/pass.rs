@@ -109,7 +109,7 @@ impl Pass<'_> {
                 }
                 None => tasks.push(Task {
                     anchors: begin..end,
-                    blocks: vec![begin..end],
+                    blocks: std::iter::once(begin..end).collect(),
                 }),
             }
             begin = end;
