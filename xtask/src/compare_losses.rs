@@ -149,10 +149,14 @@ const AS_PUBLISHED: &[(&str, Published)] = &[
     ("n_pair", Published::RawRows),
     ("nca", Published::RawRows),
     ("prototypical", Published::RawRows),
+    ("proxy_anchor", Published::CenterRate("100")),
     (
         "quadruplet_hard",
         Published::Settings("margins.adaptive = { first = 1.0, second = 0.5 }"),
     ),
+    ("soft_triple", Published::CenterRate("100")),
+    ("triplet_center", Published::RawRows),
+    ("triplet_ratio", Published::RawRows),
 ];
 
 /// One way to take a loss.
@@ -167,6 +171,8 @@ enum Published {
     RawRows,
     /// With this miner.
     Mined(&'static str),
+    /// With so many times the rate of the model for its class centers.
+    CenterRate(&'static str),
     /// With other settings than ours.
     Settings(&'static str),
 }
@@ -193,6 +199,10 @@ fn run_file(name: &str, steps: u32) -> String {
             String::new(),
         ),
         Some(Published::Mined(miner)) => (alone, format!("miner.{miner} = {{}}\n")),
+        Some(Published::CenterRate(rate)) => (
+            alone,
+            format!("groups = [{{ parameters = \"loss.*\", learning_rate = {rate}.0 }}]\n"),
+        ),
         _ => (alone, String::new()),
     };
     format!(
@@ -217,6 +227,7 @@ fn title(name: &str) -> String {
         }
         Some(Published::RawRows) => format!("`{name}`, rows as they are"),
         Some(Published::Mined(miner)) => format!("`{name}`, miner `{miner}`"),
+        Some(Published::CenterRate(rate)) => format!("`{name}`, {rate} times the rate for centers"),
         Some(Published::Settings(settings)) => format!("`{name}`, `{settings}`"),
     }
 }
