@@ -149,13 +149,11 @@ const AS_PUBLISHED: &[(&str, Published)] = &[
     ("n_pair", Published::RawRows),
     ("nca", Published::RawRows),
     ("prototypical", Published::RawRows),
-    ("proxy_anchor", Published::CenterRate("100")),
     (
         "quadruplet_hard",
         Published::Settings("margins.adaptive = { first = 1.0, second = 0.5 }"),
     ),
     ("soft_triple", Published::CenterRate("100")),
-    ("triplet_center", Published::RawRows),
     ("triplet_ratio", Published::RawRows),
 ];
 
