@@ -493,3 +493,103 @@ fn a_survey_sees_every_value_and_knows_whose_it_is() -> Result<()> {
     }
     Ok(())
 }
+
+/// Half the square of the first positive's value, times the anchor's length and twice the reference's.
+struct Long;
+
+impl RowFunctional for Long {
+    fn lengths(&self) -> bool {
+        true
+    }
+
+    fn row(&self, row: Row<'_>) -> [RowSum; 2] {
+        let first = row.positives.start;
+        let value = row.values.get(first).copied().unwrap_or(0.0);
+        let [anchor, reference] = *row.lengths;
+        row.values.fill(0.0);
+        if row.positives.is_empty() {
+            return [RowSum::default(); 2];
+        }
+        let half = 0.5 * value * value;
+        row.values[first] = value * anchor * 2.0 * reference;
+        *row.lengths = [half * 2.0 * reference, half * 2.0 * anchor];
+        let sum = RowSum {
+            value: f64::from(half * anchor * 2.0 * reference),
+            terms: 1,
+            active: 1,
+        };
+        [sum, RowSum::default()]
+    }
+}
+
+#[test]
+fn lengths_have_the_gradient_that_the_matrix_gives_them() -> Result<()> {
+    for (n, m, d) in [(3, 70, 5), (200, 130, 20), (7, 1, 64)] {
+        // One row and one reference have no length.
+        let zeroed = |rows: usize, seed: u64| -> Result<Tensor> {
+            let rows = noise((rows, d), seed)?.to_dtype(DType::F32)?;
+            Tensor::cat(&[rows.i(0..1)?.zeros_like()?, rows.i(1..)?], 0)
+        };
+        let (x, y) = (zeroed(n, 1)?, zeroed(m, 2)?);
+        let (anchor_groups, reference_groups) = (groups(n), groups(m));
+        let weights: Vec<f32> = (0..n).map(|i| 0.5 + (i % 4) as f32).collect();
+        for unit in [[false; 2], [false, true], [true; 2]] {
+            let fold = Fold {
+                weights: Some(&weights),
+                divide_by: Count::Terms,
+            };
+            let run = |fast: bool| -> Result<Found> {
+                let (x, y) = (Var::from_tensor(&x)?, Var::from_tensor(&y)?);
+                let rows = Rows {
+                    anchors: &x,
+                    references: &y,
+                    anchor_groups: &anchor_groups,
+                    reference_groups: &reference_groups,
+                    own: &[],
+                    unit,
+                };
+                let version = if fast {
+                    pair_loss
+                } else {
+                    reference::pair_loss
+                };
+                found(
+                    version(Base::Dot.into(), &rows, &Long, &fold)?,
+                    0,
+                    &[&x, &y],
+                )
+            };
+            assert_near(
+                &run(true)?,
+                &run(false)?,
+                &format!("{n} by {m} of {d}, {unit:?}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loss_of_lengths_compares_no_anchor_with_itself() -> Result<()> {
+    let x = Tensor::new(&[[1f32], [2.0]], &Device::Cpu)?;
+    let rows = Rows {
+        anchors: &x,
+        references: &x,
+        anchor_groups: &[0, 0],
+        reference_groups: &[0, 0],
+        own: &[Some(0), Some(1)],
+        unit: [false; 2],
+    };
+    let fold = Fold {
+        weights: None,
+        divide_by: Count::One,
+    };
+    let message =
+        pair_loss(Base::Dot.into(), &rows, &Long, &fold).expect_err("anchors are references");
+    assert!(
+        message
+            .to_string()
+            .contains("none of which is among the references")
+    );
+    Ok(())
+}

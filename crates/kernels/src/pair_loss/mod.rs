@@ -39,6 +39,12 @@ pub trait RowFunctional: Send + Sync {
         false
     }
 
+    /// Whether it depends on [lengths](Row::lengths) beside the values. Then no anchor is among the references, and anchors are
+    /// not seen [together](Self::together).
+    fn lengths(&self) -> bool {
+        false
+    }
+
     /// Whether all anchors of a group are seen at once, by [`rows`](Self::rows).
     fn together(&self) -> bool {
         false
@@ -67,6 +73,9 @@ pub struct Row<'a> {
     pub anchor: usize,
     /// The column of the anchor itself, if it is among the references.
     pub own: Option<usize>,
+    /// The lengths of the anchor and of the first of its positives, as they are compared, for a functional that [depends on
+    /// them](RowFunctional::lengths) and replaces them by its gradient. Else, and where there is no such row, 0.
+    pub lengths: &'a mut [f32; 2],
     /// The reference of each column, but that the anchor's own and the first of its group have changed places.
     places: &'a [u32],
     /// Where the anchor's own column was.
@@ -263,6 +272,11 @@ pub fn pair_loss(
 ) -> Result<PairLoss> {
     check(rows)?;
     check_weights(rows, fold)?;
+    if functional.lengths() && (functional.together() || !rows.own.is_empty()) {
+        bail!(
+            "pair_loss: a loss of lengths is of anchors one by one, none of which is among the references"
+        );
+    }
     if serves(rows)
         && let Some(loss) = cpu::pair_loss(form, rows, functional, fold)?
     {
@@ -359,7 +373,7 @@ impl<'a> Columns<'a> {
         (anchor, own): Anchor,
         group: u32,
         run: &Range<usize>,
-        values: &'r mut [f32],
+        (values, lengths): (&'r mut [f32], &'r mut [f32; 2]),
     ) -> Row<'r>
     where
         'a: 'r,
@@ -375,6 +389,7 @@ impl<'a> Columns<'a> {
             group,
             anchor,
             own: own.map(|_| run.start),
+            lengths,
             places: self.places,
             was: own.unwrap_or(run.start),
         }
@@ -392,27 +407,34 @@ impl Rows<'_> {
         own.map(|own| own.map(|own| columns[own])).collect()
     }
 
-    /// Calls the functional for some anchors of one group with their values in the order of groups, and gives their weights
-    /// to what comes back.
+    /// Calls the functional for some anchors of one group with their values in the order of groups and their
+    /// [lengths](Row::lengths), and gives their weights to what comes back.
     fn visit(
         functional: &dyn RowFunctional,
         fold: &Fold<'_>,
         (anchors, group): (&[Anchor], u32),
         columns: Columns<'_>,
-        values: &mut [&mut [f32]],
+        (values, lengths): (&mut [&mut [f32]], &mut [[f32; 2]]),
     ) -> [RowSum; 2] {
         let run = columns.run(group);
         let mut total = [RowSum::default(); 2];
         let mut found = Vec::new();
         if functional.together() {
-            let rows = anchors.iter().zip(&mut *values);
-            let rows = rows.map(|(&anchor, values)| columns.row(anchor, group, &run, values));
+            let numbers = values.iter_mut().zip(&mut *lengths);
+            let rows = anchors
+                .iter()
+                .zip(numbers)
+                .map(|(&anchor, (values, lengths))| {
+                    columns.row(anchor, group, &run, (values, lengths))
+                });
             found = functional.rows(rows.collect());
         }
-        for (place, (&(anchor, own), values)) in anchors.iter().zip(values).enumerate() {
+        let numbers = values.iter_mut().zip(lengths);
+        for (place, (&(anchor, own), (values, lengths))) in anchors.iter().zip(numbers).enumerate()
+        {
             let mut sums = match found.get(place) {
                 Some(sums) => *sums,
-                None => functional.row(columns.row((anchor, own), group, &run, values)),
+                None => functional.row(columns.row((anchor, own), group, &run, (values, lengths))),
             };
             if let Some(own) = own {
                 if !functional.own() {
@@ -424,7 +446,8 @@ impl Rows<'_> {
                 let weight = weights[anchor];
                 sums.iter_mut()
                     .for_each(|sum| sum.value *= f64::from(weight));
-                values.iter_mut().for_each(|gradient| *gradient *= weight);
+                let gradients = values.iter_mut().chain(lengths);
+                gradients.for_each(|gradient| *gradient *= weight);
             }
             for (total, sum) in total.iter_mut().zip(sums) {
                 *total += sum;

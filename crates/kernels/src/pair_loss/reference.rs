@@ -6,7 +6,7 @@ use super::{
     Anchor, Base, Columns, Fold, PairLoss, Row, RowForm, RowFunctional, RowSum, Rows, check,
     check_weights, part,
 };
-use crate::{euclidean, l2_normalize, squared_euclidean};
+use crate::{euclidean, l2_normalize, safe_sqrt, squared_euclidean};
 
 /// [`pair_loss`](crate::pair_loss) in candle operations.
 pub fn reference(
@@ -22,8 +22,11 @@ pub fn reference(
         columns,
         own,
         values,
+        sides,
     } = Matrix::of(form, rows)?;
     let (n, m) = matrix.dims2()?;
+    let lengths = Lengths::of(functional, &sides)?;
+    let mut by_length = [vec![0f32; n], vec![0f32; m]];
     let columns = columns.view();
     let mut sums = [RowSum::default(); 2];
     let mut gradients = [vec![0f32; n * m], vec![0f32; n * m]];
@@ -42,7 +45,19 @@ pub fn reference(
             .collect();
         let named: Vec<Anchor> = anchors.iter().map(|&it| (it, own[it])).collect();
         let mut slices: Vec<&mut [f32]> = values.iter_mut().map(|it| &mut it[..]).collect();
-        let found = Rows::visit(functional, fold, (&named, group), columns, &mut slices);
+        let first = run.clone().next().map(|it| columns.places[it] as usize);
+        let mut pulls: Vec<[f32; 2]> = anchors
+            .iter()
+            .map(|&anchor| lengths.seen(anchor, first))
+            .collect();
+        let numbers = (&mut slices[..], &mut pulls[..]);
+        let found = Rows::visit(functional, fold, (&named, group), columns, numbers);
+        for (pulls, &anchor) in pulls.iter().zip(anchors) {
+            by_length[0][anchor] += pulls[0];
+            if let Some(first) = first {
+                by_length[1][first] += pulls[1];
+            }
+        }
         for (sum, some) in sums.iter_mut().zip(found) {
             *sum += some;
         }
@@ -62,7 +77,12 @@ pub fn reference(
                 let gradient = Tensor::from_vec(gradient, matrix.shape(), matrix.device())?
                     .to_dtype(matrix.dtype())?;
                 // It has the value 0 and the gradient that the rows gave.
-                let change = (&matrix - matrix.detach())?.mul(&gradient)?.sum_all()?;
+                let mut change = (&matrix - matrix.detach())?.mul(&gradient)?.sum_all()?;
+                for (lengths, slopes) in lengths.tensors.iter().zip(&by_length) {
+                    let slopes = Tensor::new(&slopes[..], lengths.device())?;
+                    let moved = (lengths - lengths.detach())?;
+                    change = (change + (moved * slopes.to_dtype(lengths.dtype())?)?.sum_all()?)?;
+                }
                 Some(((change + sum.value)? / divisor)?)
             }
         };
@@ -87,14 +107,49 @@ pub(super) fn row_survey<T>(
             (anchor, matrix.own[anchor]),
             group,
             &columns.run(group),
-            values,
+            (values, &mut [0.0; 2]),
         ))
     });
     Ok(seen.collect())
 }
 
+/// The lengths of anchors and of references; none where a functional depends on none.
+struct Lengths {
+    tensors: Vec<Tensor>,
+    numbers: Vec<Vec<f32>>,
+}
+
+impl Lengths {
+    fn of(functional: &dyn RowFunctional, sides: &[Tensor; 2]) -> Result<Self> {
+        let mut lengths = Self {
+            tensors: Vec::new(),
+            numbers: Vec::new(),
+        };
+        if functional.lengths() {
+            for side in sides {
+                let tensor = safe_sqrt(&side.sqr()?.sum(1)?)?;
+                lengths
+                    .numbers
+                    .push(tensor.to_dtype(DType::F32)?.to_vec1()?);
+                lengths.tensors.push(tensor);
+            }
+        }
+        Ok(lengths)
+    }
+
+    /// What a functional sees of an anchor and of the first of its positives.
+    fn seen(&self, anchor: usize, first: Option<usize>) -> [f32; 2] {
+        let [anchors, references] = &self.numbers[..] else {
+            return [0.0; 2];
+        };
+        [anchors[anchor], first.map_or(0.0, |it| references[it])]
+    }
+}
+
 /// All values at once.
 struct Matrix {
+    /// Anchors and references as they are compared.
+    sides: [Tensor; 2],
     /// As references were given.
     matrix: Tensor,
     columns: Sorted,
@@ -154,6 +209,7 @@ impl Matrix {
             values.extend(places.iter().map(|&place| row[place as usize]));
         }
         Ok(Self {
+            sides: [x, y],
             matrix,
             columns: Sorted { groups, places },
             own,

@@ -8,7 +8,7 @@ use nearfar_kernels::rows::Sloped;
 use nearfar_kernels::{Row, RowFunctional, RowSum, log_sum_exp, rows};
 use serde::{Deserialize, Serialize};
 
-use crate::classes::softmax::Softmax;
+use crate::classes::softmax::softmax_over_classes;
 use crate::family::{BatchLoss, ClassificationLoss, ListLoss, Lists, Weighted};
 use crate::family::{ByRow, Head};
 use crate::over::rows::{AllRows, Functional};
@@ -67,10 +67,14 @@ impl ClassificationLoss for Instance {
 
     fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
         let scale = self.scale.get();
-        Some(ByRow::cosines(Softmax::new(scale, head, |own, _| Sloped {
-            value: own,
-            slope: 1.0,
-        })))
+        Some(ByRow::cosines(softmax_over_classes(
+            scale,
+            head,
+            |own, _| Sloped {
+                value: own,
+                slope: 1.0,
+            },
+        )))
     }
 }
 

@@ -4,6 +4,8 @@ use candle_core::{Result, Tensor};
 use nearfar_core::Error;
 use nearfar_kernels::rows::Sloped;
 
+use super::softmax::Target;
+
 /// The largest derivative by the cosine.
 const STEEPEST: f64 = 1e4;
 
@@ -111,6 +113,47 @@ pub(crate) fn stretched_one(cosine: f32, factor: f64, margin: f64) -> Sloped {
     }
 }
 
+/// [`multiplied`] of one number, with its slope.
+pub(crate) fn multiplied_one(cosine: f32, m: u32) -> Sloped {
+    let c = f64::from(cosine);
+    let (mut before, mut multiple) = ((1.0, 0.0), (c, 1.0));
+    for _ in 1..m {
+        let next = (
+            2.0 * c * multiple.0 - before.0,
+            2.0 * (multiple.0 + c * multiple.1) - before.1,
+        );
+        (before, multiple) = (multiple, next);
+    }
+    let bound = |step: u32| (std::f64::consts::PI * f64::from(step) / f64::from(m)).cos();
+    let c = c.clamp(-1.0, 1.0);
+    let k = (1..m).filter(|&step| c <= bound(step)).count();
+    let sign = if k % 2 == 0 { 1.0 } else { -1.0 };
+    Sloped {
+        value: (sign * multiple.0 - 2.0 * k as f64) as f32,
+        slope: (sign * multiple.1) as f32,
+    }
+}
+
+/// `length · ψ(z / length)` of a projection or inner product `z`, where `length` is the product of all lengths that it has and
+/// [`multiplied_one`] is `ψ`. Of no length it is 0, and does not move.
+pub(crate) fn multiplied_with_length(z: f32, length: f32, m: u32) -> Target {
+    if length <= 0.0 {
+        return Target {
+            value: 0.0,
+            slope: 0.0,
+            by_lengths: [0.0; 2],
+        };
+    }
+    let cosine = z / length;
+    let turned = multiplied_one(cosine, m);
+    let by_length = turned.value - cosine * turned.slope;
+    Target {
+        value: length * turned.value,
+        slope: turned.slope,
+        by_lengths: [by_length; 2],
+    }
+}
+
 /// The error of an angle that is no smaller than a half turn.
 pub(crate) fn below_pi(place: &str, name: &str, angle: f64) -> std::result::Result<(), Error> {
     if angle < std::f64::consts::PI {
@@ -179,6 +222,9 @@ mod tests {
             for step in 0..=100 {
                 let angle = std::f64::consts::PI * f64::from(step) / 100.0;
                 let (value, slope) = value_and_slope(angle, |c| multiplied(c, m))?;
+                let one = multiplied_one(angle.cos() as f32, m);
+                assert!((f64::from(one.value) - value).abs() < 1e-5, "{m} {angle}");
+                assert!((f64::from(one.slope) - slope).abs() < 1e-4, "{m} {angle}");
                 let multiple = f64::from(m) * angle;
                 let k = (multiple / std::f64::consts::PI + 1e-12)
                     .floor()

@@ -5,7 +5,7 @@ use nearfar_core::{Error, NonNegative, Positive};
 use serde::{Deserialize, Serialize};
 
 use super::angle;
-use super::softmax::Softmax;
+use super::softmax::softmax_over_classes;
 use crate::ToCenters;
 use crate::family::{ByRow, ClassificationLoss, Head};
 
@@ -69,7 +69,7 @@ impl ClassificationLoss for ArcFace {
     fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
         let (scale, margin) = (self.scale.get(), self.margin.get());
         let own = move |cosine, _| angle::plus_one(cosine, margin);
-        Some(ByRow::cosines(Softmax::new(scale, head, own)))
+        Some(ByRow::cosines(softmax_over_classes(scale, head, own)))
     }
 
     fn check(&self) -> std::result::Result<(), Error> {

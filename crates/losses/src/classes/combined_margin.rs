@@ -6,7 +6,7 @@ use nearfar_kernels::rows::Sloped;
 use serde::{Deserialize, Serialize};
 
 use super::angle;
-use super::softmax::Softmax;
+use super::softmax::softmax_over_classes;
 use crate::ToCenters;
 use crate::family::{ByRow, ClassificationLoss, Head};
 
@@ -77,6 +77,10 @@ impl ClassificationLoss for CombinedMargin {
                 ..turned
             }
         };
-        Some(ByRow::cosines(Softmax::new(self.scale.get(), head, own)))
+        Some(ByRow::cosines(softmax_over_classes(
+            self.scale.get(),
+            head,
+            own,
+        )))
     }
 }

@@ -5,7 +5,7 @@ use nearfar_core::{NonNegative, Positive};
 use nearfar_kernels::rows::Sloped;
 use serde::{Deserialize, Serialize};
 
-use super::softmax::Softmax;
+use super::softmax::softmax_over_classes;
 use crate::ToCenters;
 use crate::family::{ByRow, ClassificationLoss, Head};
 
@@ -66,6 +66,10 @@ impl ClassificationLoss for CosFace {
             value: cosine - margin,
             slope: 1.0,
         };
-        Some(ByRow::cosines(Softmax::new(self.scale.get(), head, own)))
+        Some(ByRow::cosines(softmax_over_classes(
+            self.scale.get(),
+            head,
+            own,
+        )))
     }
 }

@@ -5,7 +5,7 @@ use nearfar_core::{Error, NonNegative, Positive};
 use serde::{Deserialize, Serialize};
 
 use super::angle;
-use super::softmax::Softmax;
+use super::softmax::softmax_over_classes;
 use crate::ToCenters;
 use crate::family::{ByRow, ClassificationLoss, Head};
 
@@ -113,7 +113,11 @@ impl ClassificationLoss for DynamicArcFace {
             let margin = margins.get(class as usize).copied().unwrap_or(0.0);
             angle::plus_one(cosine, margin)
         };
-        Some(ByRow::cosines(Softmax::new(self.scale.get(), head, own)))
+        Some(ByRow::cosines(softmax_over_classes(
+            self.scale.get(),
+            head,
+            own,
+        )))
     }
 
     fn wants_class_sizes(&self) -> bool {

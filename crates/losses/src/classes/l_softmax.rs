@@ -7,8 +7,9 @@ use nearfar_core::Positive;
 use serde::{Deserialize, Serialize};
 
 use super::angle;
+use super::softmax::{Own, softmax_with_lengths};
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants each row nearer to its class center than to any other by a multiple of the angle, in a softmax of plain dot products.
 ///
@@ -60,9 +61,24 @@ impl Default for LSoftmax {
 impl ClassificationLoss for LSoftmax {
     fn logits(&self, to: &ToCenters) -> Result<Tensor> {
         let own = angle::multiplied(&to.of_own(&to.cosine)?, self.margin.get())?;
-        let angles = to.with_own(&to.cosine, &own)?;
-        angles
-            .broadcast_mul(&to.center_lengths()?)?
-            .broadcast_mul(&(to.row_lengths()? * self.scale.get())?)
+        let all = to.center_lengths()?.broadcast_as(to.cosine.shape())?;
+        let lengths = (to.row_lengths()?.squeeze(1)? * to.of_own(&all)?)?;
+        let products = to.rows.matmul(&to.centers.t()?)?;
+        to.with_own(&products, &(own * lengths)?)? * self.scale.get()
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let margin = self.margin.get();
+        let own = move |it: Own| {
+            let [row, center] = it.lengths;
+            let mut own = angle::multiplied_with_length(it.value, row * center, margin);
+            own.by_lengths[0] *= center;
+            own.by_lengths[1] *= row;
+            own
+        };
+        Some(ByRow {
+            unit: [false; 2],
+            ..ByRow::cosines(softmax_with_lengths(self.scale.get(), head, own))
+        })
     }
 }

@@ -6,7 +6,7 @@ use nearfar_kernels::l2_normalize;
 use nearfar_kernels::rows::Sloped;
 use serde::{Deserialize, Serialize};
 
-use super::softmax::Softmax;
+use super::softmax::softmax_over_classes;
 use crate::ToCenters;
 use crate::family::{ByRow, ClassificationLoss, Head};
 
@@ -69,7 +69,7 @@ impl ClassificationLoss for NormalizedSoftmax {
             value: z,
             slope: 1.0,
         };
-        let functional = Softmax::new(1.0 / self.temperature.get(), head, own);
+        let functional = softmax_over_classes(1.0 / self.temperature.get(), head, own);
         Some(ByRow {
             unit: [self.unit_rows, true],
             ..ByRow::cosines(functional)

@@ -6,7 +6,7 @@ use nearfar_kernels::masked_log_sum_exp;
 use nearfar_kernels::rows::Sloped;
 use serde::{Deserialize, Serialize};
 
-use super::softmax::Softmax;
+use super::softmax::softmax_over_classes;
 use crate::ToCenters;
 use crate::family::{ByRow, ClassificationLoss, Head};
 
@@ -85,7 +85,7 @@ impl ClassificationLoss for ProxyNCA {
             value: cosine,
             slope: 1.0,
         };
-        let mut functional = Softmax::new(2.0 * self.scale.get(), head, own);
+        let mut functional = softmax_over_classes(2.0 * self.scale.get(), head, own);
         functional.own_counts = !self.exclude_target;
         Some(ByRow::cosines(functional))
     }

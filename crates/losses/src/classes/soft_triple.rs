@@ -8,7 +8,7 @@ use nearfar_kernels::rows::Sloped;
 use nearfar_kernels::softmax;
 use serde::{Deserialize, Serialize};
 
-use super::softmax::{Centers, Softmax};
+use super::softmax::{Centers, softmax_over_classes};
 use crate::combine::regularizers::distances_within_classes;
 use crate::family::{ByRow, ClassificationLoss, Head};
 use crate::{CenterStart, ToCenters};
@@ -93,7 +93,7 @@ impl ClassificationLoss for SoftTriple {
             value: similarity - margin,
             slope: 1.0,
         };
-        let mut functional = Softmax::new(self.scale.get(), head, own);
+        let mut functional = softmax_over_classes(self.scale.get(), head, own);
         if k > 1 {
             functional.centers = Centers::Mean(k, (1.0 / self.gamma.get()) as f32);
         }

@@ -16,31 +16,89 @@ pub(crate) enum Centers {
     Mean(usize, f32),
 }
 
+/// What a row and its own class are to one another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    /// Their similarity.
+    pub(crate) value: f32,
+    pub(crate) class: u32,
+    /// The lengths of the row and of its center, for a softmax of lengths.
+    pub(crate) lengths: [f32; 2],
+}
+
+/// What takes the place of the own similarity, and how it depends on it and on the lengths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) value: f32,
+    pub(crate) slope: f32,
+    pub(crate) by_lengths: [f32; 2],
+}
+
+impl From<Sloped> for Target {
+    fn from(Sloped { value, slope }: Sloped) -> Self {
+        Self {
+            value,
+            slope,
+            by_lengths: [0.0; 2],
+        }
+    }
+}
+
 /// `−log softmax(scale · z)_own`, where `z_own` is a function of the own similarity and class.
 pub(crate) struct Softmax<F> {
     pub(crate) scale: f32,
     pub(crate) centers: Centers,
     /// Whether the own class is in the denominator.
     pub(crate) own_counts: bool,
+    /// Whether `z_own` depends on the lengths of the row and of its one center too.
+    of_lengths: bool,
     smoothing: f32,
     own: F,
 }
 
-impl<F: Fn(f32, u32) -> Sloped + Send + Sync> Softmax<F> {
-    pub(crate) fn new(scale: f64, head: &Head<'_>, own: F) -> Self {
-        Self {
-            scale: scale as f32,
-            centers: Centers::One,
-            own_counts: true,
-            smoothing: head.label_smoothing,
-            own,
-        }
+/// A softmax whose own similarity is a function of itself and of the class.
+pub(crate) fn softmax_over_classes<F: Fn(f32, u32) -> Sloped + Send + Sync>(
+    scale: f64,
+    head: &Head<'_>,
+    own: F,
+) -> Softmax<impl Fn(Own) -> Target + Send + Sync + use<F>> {
+    Softmax {
+        of_lengths: false,
+        ..softmax_with_lengths(scale, head, move |it| own(it.value, it.class).into())
     }
+}
 
-    /// The loss of similarities with all classes, `place` being the own; they become its slopes.
-    fn of_classes(&self, values: &mut [f32], place: usize, class: u32) -> f64 {
+/// A softmax whose own similarity is a function of lengths too.
+pub(crate) fn softmax_with_lengths<F: Fn(Own) -> Target + Send + Sync>(
+    scale: f64,
+    head: &Head<'_>,
+    own: F,
+) -> Softmax<F> {
+    Softmax {
+        scale: scale as f32,
+        centers: Centers::One,
+        own_counts: true,
+        of_lengths: true,
+        smoothing: head.label_smoothing,
+        own,
+    }
+}
+
+impl<F: Fn(Own) -> Target + Send + Sync> Softmax<F> {
+    /// The loss of similarities with all classes, `place` being the own; they, and the lengths, become its slopes.
+    fn of_classes(
+        &self,
+        values: &mut [f32],
+        place: usize,
+        class: u32,
+        lengths: &mut [f32; 2],
+    ) -> f64 {
         let count = values.len() as f32;
-        let own = (self.own)(values[place], class);
+        let own = (self.own)(Own {
+            value: values[place],
+            class,
+            lengths: *lengths,
+        });
         let logit = self.scale * own.value;
         let mean = if self.smoothing > 0.0 {
             let others: f32 = values.iter().sum::<f32>() - values[place];
@@ -61,6 +119,7 @@ impl<F: Fn(f32, u32) -> Sloped + Send + Sync> Softmax<F> {
             rows::multiply(before, self.scale);
             rows::multiply(after, self.scale);
             *value = -self.scale * own.slope;
+            *lengths = own.by_lengths.map(|it| -self.scale * it);
             return f64::from(others) - f64::from(logit);
         }
         let cost = rows::softplus(others - logit);
@@ -68,6 +127,7 @@ impl<F: Fn(f32, u32) -> Sloped + Send + Sync> Softmax<F> {
         rows::multiply(before, by);
         rows::multiply(after, by);
         *value = -by * own.slope;
+        *lengths = own.by_lengths.map(|it| -by * it);
         if self.smoothing == 0.0 {
             return f64::from(cost.value);
         }
@@ -76,22 +136,31 @@ impl<F: Fn(f32, u32) -> Sloped + Send + Sync> Softmax<F> {
         for value in before.iter_mut().chain(after) {
             *value -= share;
         }
-        *value += own.slope * (self.scale * self.smoothing - share);
+        let smoothed = self.scale * self.smoothing - share;
+        *value += own.slope * smoothed;
+        lengths
+            .iter_mut()
+            .zip(own.by_lengths)
+            .for_each(|(it, by)| *it += by * smoothed);
         f64::from(cost.value) + f64::from(self.smoothing) * (f64::from(logit) - f64::from(mean))
     }
 }
 
-impl<F: Fn(f32, u32) -> Sloped + Send + Sync> RowFunctional for Softmax<F> {
+impl<F: Fn(Own) -> Target + Send + Sync> RowFunctional for Softmax<F> {
+    fn lengths(&self) -> bool {
+        self.of_lengths
+    }
+
     fn row(&self, row: Row<'_>) -> [RowSum; 2] {
         let (first, class) = (row.positives.start, row.group);
         let value = match self.centers {
-            Centers::One => self.of_classes(row.values, first, class),
+            Centers::One => self.of_classes(row.values, first, class, row.lengths),
             Centers::Nearest(k) => {
                 let all = row.values.chunks_exact(k);
                 let nearest: Vec<usize> = all.map(first_of_largest).collect();
                 let all = row.values.chunks_exact(k).zip(&nearest);
                 let mut classes: Vec<f32> = all.map(|(values, &place)| values[place]).collect();
-                let value = self.of_classes(&mut classes, first / k, class);
+                let value = self.of_classes(&mut classes, first / k, class, row.lengths);
                 let all = row.values.chunks_exact_mut(k).zip(nearest).zip(classes);
                 for ((values, place), slope) in all {
                     values.fill(0.0);
@@ -113,7 +182,7 @@ impl<F: Fn(f32, u32) -> Sloped + Send + Sync> RowFunctional for Softmax<F> {
                     classes.push(shares.iter().zip(values).map(|(x, y)| x * y).sum());
                 }
                 let means = classes.clone();
-                let value = self.of_classes(&mut classes, first / k, class);
+                let value = self.of_classes(&mut classes, first / k, class, row.lengths);
                 let all = row.values.chunks_exact_mut(k).zip(shares.chunks_exact(k));
                 for ((values, shares), (mean, slope)) in all.zip(means.iter().zip(&classes)) {
                     for (value, share) in values.iter_mut().zip(shares) {

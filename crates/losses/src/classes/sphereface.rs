@@ -4,11 +4,13 @@ use std::num::NonZeroU32;
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
+use nearfar_kernels::l2_normalize;
 use serde::{Deserialize, Serialize};
 
 use super::angle;
+use super::softmax::{Own, softmax_with_lengths};
 use crate::ToCenters;
-use crate::family::ClassificationLoss;
+use crate::family::{ByRow, ClassificationLoss, Head};
 
 /// Wants each row nearer to its class center than to any other by a multiple of the angle.
 ///
@@ -59,7 +61,17 @@ impl Default for SphereFace {
 impl ClassificationLoss for SphereFace {
     fn logits(&self, to: &ToCenters) -> Result<Tensor> {
         let own = angle::multiplied(&to.of_own(&to.cosine)?, self.margin.get())?;
-        let angles = to.with_own(&to.cosine, &own)?;
-        angles.broadcast_mul(&(to.row_lengths()? * self.scale.get())?)
+        let projections = to.rows.matmul(&l2_normalize(&to.centers)?.t()?)?;
+        let own = (own * to.row_lengths()?.squeeze(1)?)?;
+        to.with_own(&projections, &own)? * self.scale.get()
+    }
+
+    fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
+        let margin = self.margin.get();
+        let own = move |it: Own| angle::multiplied_with_length(it.value, it.lengths[0], margin);
+        Some(ByRow {
+            unit: [false, true],
+            ..ByRow::cosines(softmax_with_lengths(self.scale.get(), head, own))
+        })
     }
 }

@@ -7,7 +7,7 @@ use nearfar_core::{Error, NonNegative, Positive};
 use serde::{Deserialize, Serialize};
 
 use super::angle;
-use super::softmax::{Centers, Softmax};
+use super::softmax::{Centers, softmax_over_classes};
 use crate::ToCenters;
 use crate::family::{ByRow, ClassificationLoss, Head};
 
@@ -78,7 +78,7 @@ impl ClassificationLoss for SubCenterArcFace {
     fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
         let (margin, k) = (self.margin.get(), self.centers.get());
         let own = move |cosine, _| angle::plus_one(cosine, margin);
-        let mut functional = Softmax::new(self.scale.get(), head, own);
+        let mut functional = softmax_over_classes(self.scale.get(), head, own);
         if k > 1 {
             functional.centers = Centers::Nearest(k);
         }

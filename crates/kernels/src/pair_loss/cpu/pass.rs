@@ -74,6 +74,22 @@ struct Task {
     blocks: Vec<Range<usize>>,
 }
 
+/// What the rows of a block pull by beside their columns' weights.
+#[derive(Default)]
+struct Beside {
+    /// Places of rows and columns that pull by their differences.
+    near: Vec<(usize, usize)>,
+    /// Of each row the slopes by its own length and by that of its first positive; empty where nothing depends on them.
+    lengths: Vec<[f32; 2]>,
+}
+
+impl Beside {
+    fn clear(&mut self) {
+        self.near.clear();
+        self.lengths.clear();
+    }
+}
+
 /// Where work buffers lie.
 struct Work {
     block: Lease,
@@ -204,7 +220,8 @@ impl Pass<'_> {
                     self.affine(values);
                     let group = self.x.groups[anchor];
                     let run = columns.run(group);
-                    seen.push(look(columns.row(self.named(anchor), group, &run, values)));
+                    let numbers = (values, &mut [0.0; 2]);
+                    seen.push(look(columns.row(self.named(anchor), group, &run, numbers)));
                 }
             }
             seen
@@ -249,18 +266,18 @@ impl Pass<'_> {
             gradients: [0, 1]
                 .map(|part| Gradient::zeros(len(task.anchors.len(), part), len(m, part))),
         };
-        let mut near = Vec::new();
+        let mut beside = Beside::default();
         for anchors in task.blocks.iter().cloned() {
             let block = &mut work.block[..anchors.len() * stride];
             self.products(anchors.clone(), packed, block, stride);
-            near.clear();
+            beside.clear();
             let sums = self.visit(
                 anchors.clone(),
                 functional,
                 fold,
                 block,
                 &mut work.kept,
-                &mut near,
+                &mut beside,
             );
             for (sum, some) in found.sums.iter_mut().zip(sums) {
                 *sum += some;
@@ -271,7 +288,7 @@ impl Pass<'_> {
                     anchors,
                     from,
                     packed,
-                    &near,
+                    &beside,
                     &mut work,
                     &mut found.gradients,
                 );
@@ -310,8 +327,7 @@ impl Pass<'_> {
         });
     }
 
-    /// A block's inner products to its sums, and to what each column of each row is pulled by. `near` gets the places of rows
-    /// and columns that pull by their differences.
+    /// A block's inner products to its sums, and to what each column of each row is pulled by.
     fn visit(
         &self,
         anchors: Range<usize>,
@@ -319,7 +335,7 @@ impl Pass<'_> {
         fold: &Fold<'_>,
         block: &mut [f32],
         kept: &mut [f32],
-        near: &mut Vec<(usize, usize)>,
+        beside: &mut Beside,
     ) -> [RowSum; 2] {
         let (m, stride) = (self.y.len(), block.len() / anchors.len().max(1));
         let columns = self.y.columns();
@@ -327,7 +343,10 @@ impl Pass<'_> {
         let mut columns_near = Vec::new();
         let mut compute = |place: usize, values: &mut [f32], kept: &mut [f32]| {
             self.values(anchors.start + place, values, &mut columns_near);
-            near.extend(columns_near.drain(..).map(|column| (place, column)));
+            let columns_near = columns_near.drain(..);
+            beside
+                .near
+                .extend(columns_near.map(|column| (place, column)));
             if !kept.is_empty() && self.form.base == Base::Euclidean {
                 kept.copy_from_slice(values);
             }
@@ -340,8 +359,15 @@ impl Pass<'_> {
                 compute(place, values, kept);
                 let named = self.named(anchors.start + place);
                 let group = self.x.groups[anchors.start + place];
-                let mut one = [&mut *values];
-                let some = Rows::visit(functional, fold, (&[named], group), columns, &mut one);
+                let mut lengths = [match functional.lengths() {
+                    true => self.lengths(anchors.start + place),
+                    false => [0.0; 2],
+                }];
+                let numbers = (&mut [&mut *values][..], &mut lengths[..]);
+                let some = Rows::visit(functional, fold, (&[named], group), columns, numbers);
+                if functional.lengths() {
+                    beside.lengths.extend(lengths);
+                }
                 for (sum, some) in sums.iter_mut().zip(some) {
                     *sum += some;
                 }
@@ -364,7 +390,8 @@ impl Pass<'_> {
             let count = self.x.columns().run(group).end - begin;
             let named: Vec<Anchor> = (begin..begin + count).map(|it| self.named(it)).collect();
             let (own, others) = values.split_at_mut(count);
-            let some = Rows::visit(functional, fold, (&named, group), columns, own);
+            let numbers = (own, &mut vec![[0.0; 2]; count][..]);
+            let some = Rows::visit(functional, fold, (&named, group), columns, numbers);
             for (sum, some) in sums.iter_mut().zip(some) {
                 *sum += some;
             }
@@ -424,19 +451,51 @@ impl Pass<'_> {
         }
     }
 
+    /// The column of the first of an anchor's positives, where no anchor is among the references.
+    fn first(&self, anchor: usize) -> Option<usize> {
+        self.y.columns().run(self.x.groups[anchor]).next()
+    }
+
+    /// The lengths of an anchor and of the first of its positives.
+    fn lengths(&self, anchor: usize) -> [f32; 2] {
+        let first = self.first(anchor).map_or(0.0, |it| self.y.lengths[it]);
+        [self.x.lengths[anchor].sqrt(), first.sqrt()]
+    }
+
+    /// Adds what lengths change by on both sides: a row of length 0 does not move.
+    fn pull_along(&self, begin: usize, from: usize, slopes: &[[f32; 2]], gradient: &mut Gradient) {
+        let padded = self.y.padded;
+        for (anchor, slopes) in (begin..).zip(slopes) {
+            let lengths = self.lengths(anchor);
+            let along = |at: usize, sum: &mut [f32], row: &[f32]| {
+                if lengths[at] > 0.0 {
+                    let by = slopes[at] / lengths[at];
+                    sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += by * x);
+                }
+            };
+            let mine = &mut gradient.to_anchors[(anchor - from) * padded..][..padded];
+            along(0, mine, self.x.row(anchor));
+            if let Some(first) = self.first(anchor) {
+                let theirs = &mut gradient.to_references[first * padded..][..padded];
+                along(1, theirs, self.y.row(first));
+            }
+        }
+    }
+
     /// Adds what a block of weights pulls on both sides; `from` is the first anchor of the gradients.
     fn pull(
         &self,
         anchors: Range<usize>,
         from: usize,
         packed: &Packed,
-        near: &[(usize, usize)],
+        beside: &Beside,
         work: &mut Work,
         gradients: &mut [Gradient; 2],
     ) {
         let (m, padded, count) = (self.y.len(), self.y.padded, anchors.len());
         let stride = m.next_multiple_of(LANES);
         let (linear, part) = (self.form.base == Base::Dot, self.parts() - 1);
+        self.pull_along(anchors.start, from, &beside.lengths, &mut gradients[part]);
         let block = &mut work.block[..count * stride];
         let at = (anchors.start - from) * padded;
         let mut apart = |place: usize, columns: Range<usize>, part: usize, block: &mut [f32]| {
@@ -462,7 +521,7 @@ impl Pass<'_> {
                 apart(place, self.y.columns().run(group), 0, block);
             }
         }
-        for &(place, column) in near {
+        for &(place, column) in &beside.near {
             apart(place, column..column + 1, part, block);
         }
         if SPARSE * dispatch(NonZero(block)) < count * m {
