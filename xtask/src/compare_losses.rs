@@ -127,82 +127,126 @@ impl CompareLosses {
     }
 }
 
-/// How losses that are not meant to stand alone, or not on rows of length 1, are taken: as their papers have them. The rest of
-/// the settings is the loss's own.
-const AS_PUBLISHED: &[(&str, Published)] = &[
-    (
-        "center",
-        Published::Beside {
-            other: "normalized_softmax",
-            weight: "0.1",
-        },
-    ),
-    (
-        "intra_pair_variance",
-        Published::Beside {
-            other: "tuplet_margin",
-            weight: "0.5",
-        },
-    ),
-    ("lifted", Published::RawRows),
-    ("margin", Published::Mined("distance_weighted")),
-    ("n_pair", Published::RawRows),
-    ("nca", Published::RawRows),
-    ("prototypical", Published::RawRows),
-    (
-        "quadruplet_hard",
-        Published::Settings("margins.adaptive = { first = 1.0, second = 0.5 }"),
-    ),
-    ("soft_triple", Published::CenterRate("100")),
-    ("triplet_ratio", Published::RawRows),
-];
-
-/// One way to take a loss.
+/// A loss as its paper has it, where that is not alone with its defaults on rows of length 1.
 #[derive(Clone, Copy)]
-enum Published {
-    /// A regularizer of another loss.
-    Beside {
-        other: &'static str,
-        weight: &'static str,
-    },
-    /// On rows as they are.
-    RawRows,
-    /// With this miner.
-    Mined(&'static str),
-    /// With so many times the rate of the model for its class centers.
-    CenterRate(&'static str),
-    /// With other settings than ours.
-    Settings(&'static str),
+struct Published {
+    loss: &'static str,
+    /// Whether rows are left as the network gives them.
+    raw_rows: bool,
+    /// Settings of the loss.
+    settings: &'static str,
+    /// The loss that it is a regularizer of, and its weight there.
+    beside: Option<(&'static str, &'static str)>,
+    /// More lines of the run file.
+    lines: &'static str,
+    /// What embeddings are compared by when they are scored.
+    scored_by: &'static str,
+    /// What the table says of all that.
+    said: &'static str,
 }
 
-fn published(name: &str) -> Option<Published> {
-    let found = AS_PUBLISHED.iter().find(|(loss, _)| *loss == name);
-    found.map(|&(_, published)| published)
+/// Alone, with its defaults.
+const PLAIN: Published = Published {
+    loss: "",
+    raw_rows: false,
+    settings: "",
+    beside: None,
+    lines: "",
+    scored_by: "",
+    said: "",
+};
+
+const RAW_ROWS: Published = Published {
+    raw_rows: true,
+    said: "rows as they are",
+    ..PLAIN
+};
+
+const AS_PUBLISHED: &[Published] = &[
+    Published {
+        loss: "center",
+        beside: Some(("normalized_softmax", "0.1")),
+        ..PLAIN
+    },
+    Published {
+        loss: "intra_pair_variance",
+        beside: Some(("tuplet_margin", "0.5")),
+        ..PLAIN
+    },
+    Published {
+        loss: "lifted",
+        ..RAW_ROWS
+    },
+    Published {
+        loss: "lifted_generalized",
+        ..RAW_ROWS
+    },
+    Published {
+        loss: "margin",
+        lines: "miner.distance_weighted = {}",
+        said: "miner `distance_weighted`",
+        ..PLAIN
+    },
+    Published {
+        loss: "n_pair",
+        lines: "embedding_regularizer = { penalty.lp = { power = 2 }, weight = 0.002 }",
+        scored_by: "similarity.cosine = {}",
+        said: "rows as they are with a penalty on their lengths, scored by cosines",
+        ..RAW_ROWS
+    },
+    Published {
+        loss: "nca",
+        ..RAW_ROWS
+    },
+    Published {
+        loss: "prototypical",
+        ..RAW_ROWS
+    },
+    Published {
+        loss: "quadruplet_hard",
+        settings: "power = 1",
+        said: "`power = 1`",
+        ..PLAIN
+    },
+    Published {
+        loss: "soft_triple",
+        lines: "groups = [{ parameters = \"loss.*\", learning_rate = 100.0 }]",
+        said: "100 times the rate for centers",
+        ..PLAIN
+    },
+    Published {
+        loss: "triplet_ratio",
+        ..RAW_ROWS
+    },
+];
+
+fn published(name: &str) -> Published {
+    let found = AS_PUBLISHED.iter().find(|it| it.loss == name);
+    found.copied().unwrap_or(PLAIN)
 }
 
 /// What is the same for all: the twin's network, batches and optimizer; and the loss with its defaults.
 fn run_file(name: &str, steps: u32) -> String {
-    let published = published(name);
-    let raw = match published {
-        Some(Published::RawRows) => ", normalize = false",
-        _ => "",
+    let as_published = published(name);
+    let raw = match as_published.raw_rows {
+        true => ", normalize = false",
+        false => "",
     };
-    let alone = match published {
-        Some(Published::Settings(settings)) => format!("loss.{name} = {{ {settings} }}"),
-        _ => format!("loss.{name} = {{}}"),
+    let alone = match as_published.settings {
+        "" => format!("loss.{name} = {{}}"),
+        settings => format!("loss.{name} = {{ {settings} }}"),
     };
-    let (loss, beside) = match published {
-        Some(Published::Beside { other, weight }) => (
-            format!("losses = [{{ loss.{other} = {{}} }}, {{ {alone}, weight = {weight} }}]"),
-            String::new(),
-        ),
-        Some(Published::Mined(miner)) => (alone, format!("miner.{miner} = {{}}\n")),
-        Some(Published::CenterRate(rate)) => (
-            alone,
-            format!("groups = [{{ parameters = \"loss.*\", learning_rate = {rate}.0 }}]\n"),
-        ),
-        _ => (alone, String::new()),
+    let loss = match as_published.beside {
+        None => alone,
+        Some((other, weight)) => {
+            format!("losses = [{{ loss.{other} = {{}} }}, {{ {alone}, weight = {weight} }}]")
+        }
     };
+    let scored_by = match as_published.scored_by {
+        "" => String::new(),
+        measure => format!(", {measure}"),
+    };
+    let lines = as_published.lines;
     format!(
         "seed = 1
 data.omniglot = {{}}
@@ -211,22 +255,19 @@ model.conv4 = {{ width = 64{raw} }}
 {loss}
 optimizer.adam = {{ learning_rate = 1e-3 }}
 train = {{ steps = {steps} }}
-evaluation = {{ split = \"test\", scores = [\"recall_at_1\", \"map_at_r\"] }}
-{beside}"
+evaluation = {{ split = \"test\", scores = [\"recall_at_1\", \"map_at_r\"]{scored_by} }}
+{lines}
+"
     )
 }
 
 /// The loss in the table, with what it was taken with.
 fn title(name: &str) -> String {
-    match published(name) {
-        None => format!("`{name}`"),
-        Some(Published::Beside { other, weight }) => {
-            format!("`{other}` + {weight} `{name}`")
-        }
-        Some(Published::RawRows) => format!("`{name}`, rows as they are"),
-        Some(Published::Mined(miner)) => format!("`{name}`, miner `{miner}`"),
-        Some(Published::CenterRate(rate)) => format!("`{name}`, {rate} times the rate for centers"),
-        Some(Published::Settings(settings)) => format!("`{name}`, `{settings}`"),
+    let as_published = published(name);
+    match (as_published.beside, as_published.said) {
+        (Some((other, weight)), _) => format!("`{other}` + {weight} `{name}`"),
+        (None, "") => format!("`{name}`"),
+        (None, said) => format!("`{name}`, {said}"),
     }
 }
 

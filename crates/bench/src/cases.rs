@@ -245,7 +245,7 @@ fn loss(pair: &Pair, n: usize, rows: &Path) -> Result<Step, Error> {
             let config: SimilarityConfig = named(&format!("{name} = {{}}"))?;
             similarity = Some(config.build());
         }
-        Compares::Centers | Compares::Own => {}
+        Compares::Centers | Compares::DistantCenters | Compares::Own => {}
     }
     let mut loss: Box<dyn Loss> = config.build(Join {
         distance,

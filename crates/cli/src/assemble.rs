@@ -15,7 +15,7 @@ use nearfar_losses::{
     Beside, Compares, CrossBatchMemory, HiddenSupervision, Join, Matryoshka, Other,
     PartSupervision, Reads, Regularized, SelfSupervised, Sum,
 };
-use nearfar_metrics::{DistanceConfig, SimilarityConfig};
+use nearfar_metrics::{DistanceConfig, Euclidean, SimilarityConfig};
 use nearfar_models::{InputShape, Params};
 use nearfar_trainer::{Checkpoint, Options, Trainer};
 
@@ -417,7 +417,7 @@ fn comparison(entry: &LossEntry) -> Result<Comparing, Error> {
                     .build(),
             ),
         )),
-        Compares::Centers | Compares::Own => Ok((None, None)),
+        Compares::Centers | Compares::DistantCenters | Compares::Own => Ok((None, None)),
     }
 }
 
@@ -529,12 +529,29 @@ pub(crate) fn restored(
 
 /// What embeddings are compared by after training: what the first loss is. None for a loss with class centers, which is of cosines.
 pub(crate) fn measure(run: &RunFile) -> Result<Comparing, Error> {
-    run.entries().first().map_or(Ok((None, None)), comparison)
+    let said = &run.evaluation;
+    match (&said.distance, &said.similarity) {
+        (Some(distance), _) => Ok((Some(distance.build()), None)),
+        (None, Some(similarity)) => Ok((None, Some(similarity.build()))),
+        (None, None) => learned_measure(run),
+    }
+}
+
+/// What the run's first loss compares by.
+fn learned_measure(run: &RunFile) -> Result<Comparing, Error> {
+    let entries = run.entries();
+    let Some(entry) = entries.first() else {
+        return Ok((None, None));
+    };
+    match entry.loss.config.defaults().compares {
+        Compares::DistantCenters => Ok((Some(Box::new(Euclidean {})), None)),
+        _ => comparison(entry),
+    }
 }
 
 /// The scores that the run's loss would give to pairs of rows `(n, d)`, larger for what is more alike.
 pub(crate) fn pair_scores(run: &RunFile, left: &Tensor, right: &Tensor) -> Result<Tensor, Error> {
-    let score = match measure(run)? {
+    let score = match learned_measure(run)? {
         (Some(distance), _) => distance.paired(left, right)?.neg()?,
         (_, Some(similarity)) => similarity.paired(left, right)?,
         (None, None) => nearfar_metrics::Cosine {}.paired(left, right)?,

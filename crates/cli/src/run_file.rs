@@ -181,6 +181,12 @@ pub(crate) struct Evaluation {
     /// Scores, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) scores: Vec<String>,
+    /// What embeddings are compared by, where it is not what the loss compares by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) distance: Option<DistanceConfig>,
+    /// The same as a similarity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) similarity: Option<SimilarityConfig>,
 }
 
 /// What is kept.
@@ -295,6 +301,12 @@ impl RunFile {
     /// What serde cannot see: keys that exclude one another, names of scores.
     fn check(&self, name: &str) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::Usage(format!("{name}: {message}")));
+        if self.evaluation.distance.is_some() && self.evaluation.similarity.is_some() {
+            return wrong(
+                "`evaluation` has a `distance` and a `similarity`; embeddings are compared by one of them"
+                    .into(),
+            );
+        }
         match (self.loss.is_some(), self.losses.is_empty()) {
             (true, false) => {
                 return wrong(
@@ -461,7 +473,7 @@ fn follow_preset(
                 named
             };
         }
-        Compares::Centers | Compares::Own => {}
+        Compares::Centers | Compares::DistantCenters | Compares::Own => {}
     }
 }
 

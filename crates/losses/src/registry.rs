@@ -69,8 +69,10 @@ pub enum Compares {
     Distance(&'static str),
     /// The similarity of this name.
     Similarity(&'static str),
-    /// Cosines with the loss's own class centers.
+    /// Cosines with the loss's own class centers, or with nothing.
     Centers,
+    /// Euclidean distances from the loss's own class centers.
+    DistantCenters,
     /// What the loss says itself, such as angles: nobody else can name it.
     Own,
 }
@@ -81,6 +83,7 @@ impl Compares {
         match self {
             Self::Distance(name) | Self::Similarity(name) => name,
             Self::Centers => "cosine",
+            Self::DistantCenters => "euclidean",
             Self::Own => "its own measure",
         }
     }

@@ -193,7 +193,7 @@ fn they_are_so_for_other_distances_and_for_the_other_direction() -> Result<()> {
     for config in configs() {
         if matches!(
             config.defaults().compares,
-            Compares::Centers | Compares::Own
+            Compares::Centers | Compares::DistantCenters | Compares::Own
         ) {
             continue;
         }

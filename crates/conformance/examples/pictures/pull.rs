@@ -84,7 +84,7 @@ impl Asked {
             Compares::Similarity(name) => {
                 join.similarity = SimilarityConfig::of_name(name).map(|it| it.build());
             }
-            Compares::Centers | Compares::Own => {}
+            Compares::Centers | Compares::DistantCenters | Compares::Own => {}
         }
         let loss = self.loss.build(join)?;
         // The second anchor is far from everything, and there for losses that want a pair of each class.

@@ -39,7 +39,7 @@ fn build(
             let similarity = SimilarityConfig::of_name(name).expect("a default is known");
             join.similarity = Some(similarity.build());
         }
-        Compares::Centers | Compares::Own => {}
+        Compares::Centers | Compares::DistantCenters | Compares::Own => {}
     }
     config.build(join)
 }

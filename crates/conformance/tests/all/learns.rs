@@ -18,7 +18,7 @@ use nearfar_eval::{
 use nearfar_losses::{
     Beside, Compares, LossConfig, PairRegression, Reads, SelfSupervised, SelfSupervision,
 };
-use nearfar_metrics::{DistanceConfig, SimilarityConfig};
+use nearfar_metrics::{DistanceConfig, Euclidean, SimilarityConfig};
 use nearfar_models::{Conv4, DenseConv, InputShape, Mlp, Params};
 use nearfar_trainer::{OptimizerConfig, Options, ScheduleConfig, Trainer};
 
@@ -260,6 +260,7 @@ impl Comparing {
                     .expect("it is known")
                     .build(),
             ),
+            Compares::DistantCenters => Self::Distance(Box::new(Euclidean {})),
             Compares::Centers | Compares::Own => Self::Cosine,
         }
     }

@@ -160,7 +160,7 @@ fn run(given: &Given<'_>, loss: &LossConfig) -> Mapped<Outputs> {
             }
             join.similarity = config.map(|it| it.build());
         }
-        Compares::Centers | Compares::Own => {}
+        Compares::Centers | Compares::DistantCenters | Compares::Own => {}
     }
     join.classes = given.case.function.params().count("num_classes")?;
     let mut loss = convention.loss.build(join)?;

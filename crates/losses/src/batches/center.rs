@@ -73,7 +73,7 @@ impl BatchLoss for Center {
     }
 
     fn compares(&self) -> Compares {
-        Compares::Centers
+        Compares::DistantCenters
     }
 
     fn takes_miner(&self) -> bool {

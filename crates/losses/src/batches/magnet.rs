@@ -64,7 +64,7 @@ impl BatchLoss for Magnet {
     }
 
     fn compares(&self) -> Compares {
-        Compares::Centers
+        Compares::DistantCenters
     }
 
     fn takes_miner(&self) -> bool {

@@ -61,7 +61,7 @@ impl BatchLoss for TripletCenter {
     }
 
     fn compares(&self) -> Compares {
-        Compares::Centers
+        Compares::DistantCenters
     }
 
     fn takes_miner(&self) -> bool {

@@ -271,7 +271,7 @@ pub(crate) fn join<L: ClassificationLoss + 'static>(
 ) -> Result<Box<dyn Loss>> {
     join.refuse_scorer(name, "its class centers")?;
     let similarity = match loss.compares() {
-        Compares::Centers => {
+        Compares::Centers | Compares::DistantCenters => {
             join.refuse_metric(name)?;
             None
         }

@@ -139,7 +139,7 @@ impl LossConfig {
                     Compares::Similarity(name) => {
                         beside.push(format!("similarity.{name} = {normalize}"));
                     }
-                    Compares::Centers | Compares::Own => {}
+                    Compares::Centers | Compares::DistantCenters | Compares::Own => {}
                 }
             }
             let reducer = convention.reducer.map(|it| toml::Table::try_from(&it));

@@ -141,7 +141,7 @@ pub(crate) fn join(config: &LossConfig, width: usize, dtype: DType) -> Join {
         }
         Compares::Distance(_) => join.distance = Some(Box::new(RAW)),
         Compares::Similarity(_) => join.similarity = Some(Box::new(Cosine)),
-        Compares::Centers | Compares::Own => {}
+        Compares::Centers | Compares::DistantCenters | Compares::Own => {}
     }
     join
 }
