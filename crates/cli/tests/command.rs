@@ -344,3 +344,42 @@ fn closed_output_ends_quietly() {
     let output = child.wait_with_output().expect("ends");
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
 }
+
+#[test]
+fn scores_are_by_what_the_run_file_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scored = |by: &str, code: i32| {
+        let evaluation =
+            format!("evaluation = {{ split = \"test\", scores = [\"recall_at_1\"]{by} }}\n");
+        let mut text: String = SMALL
+            .lines()
+            .filter(|line| !line.starts_with("evaluation"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        text = evaluation
+            + &text.replace("loss.triplet_margin = { margin = 0.2 }", "loss.n_pair = {}");
+        std::fs::write(folder.path().join("run.toml"), text).expect("written");
+        let out = format!("out-{}", by.len());
+        let (shown, error) = run(
+            nearfar(folder.path()).args(["train", "run.toml", "--out", &out]),
+            code,
+        );
+        let learned = shown
+            .lines()
+            .find(|line| line.contains("learned embedding"));
+        learned.map_or(error, str::to_owned)
+    };
+    let (own, cosine) = (scored("", 0), scored(", similarity.cosine = {}", 0));
+    assert_eq!(
+        own,
+        scored(", similarity.dot = {}", 0),
+        "n_pair compares by inner products"
+    );
+    let far = scored(", distance.manhattan = {}", 0);
+    assert!(own != cosine || own != far, "{own}\n{cosine}\n{far}");
+    let both = scored(", distance.manhattan = {}, similarity.dot = {}", 2);
+    assert!(
+        both.contains("embeddings are compared by one of them"),
+        "{both}"
+    );
+}
