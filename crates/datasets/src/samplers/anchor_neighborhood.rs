@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::cycle::Cycle;
 use super::per_class::{Draws, PerClass};
 use super::shown::{Known, Layout, List, NOBODY, Rule, Seen, Shown, nearest_places};
-use super::{Counts, Sampler, Small, positive, span};
+use super::{Counts, Sampler, Small, positive};
 use crate::{Dataset, Error};
 
 /// Batches of some classes, each with the classes nearest to it.
@@ -73,10 +73,7 @@ impl AnchorNeighborhood {
         counts: &Counts<'_>,
     ) -> Result<Box<dyn Sampler>, Error> {
         positive("sampler.anchor_neighborhood.classes", self.classes)?;
-        span(Self::NAME, self.every)?;
-        self.per_class().check(counts)?;
-        let known = Known::of(data.labels(), self.per_class().least());
-        Ok(Box::new(Shown::new(self.clone(), known)))
+        Shown::of_classes(self, &self.per_class(), data, counts)
     }
 
     /// Neighbors that each class needs, so that there are enough beside those in the batch already.

@@ -7,7 +7,7 @@ use super::per_class::{Draws, PerClass};
 use super::shown::{
     Known, Layout, List, NOBODY, Rule, Seen, Shown, nearest_places, squared_distance,
 };
-use super::{Counts, Sampler, Small, span};
+use super::{Counts, Sampler, Small};
 use crate::{Dataset, Error};
 
 /// Batches of a class and the classes nearest to it, each class once an epoch.
@@ -63,10 +63,7 @@ impl GraphSampler {
         data: &dyn Dataset,
         counts: &Counts<'_>,
     ) -> Result<Box<dyn Sampler>, Error> {
-        span(Self::NAME, self.every)?;
-        self.per_class().check(counts)?;
-        let known = Known::of(data.labels(), self.per_class().least());
-        Ok(Box::new(Shown::new(self.clone(), known)))
+        Shown::of_classes(self, &self.per_class(), data, counts)
     }
 }
 

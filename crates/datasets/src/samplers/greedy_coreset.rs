@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::cycle::Cycle;
 use super::per_class::PerClass;
 use super::shown::{Known, Layout, List, NOBODY, Rule, Seen, Shown, squared_distance};
-use super::{Counts, Sampler, Small, positive, span};
+use super::{Counts, Sampler, Small, positive};
 use crate::{Dataset, Error};
 
 /// Batches of classes that cover the space of embeddings as well as so few can.
@@ -67,13 +67,10 @@ impl GreedyCoreset {
         data: &dyn Dataset,
         counts: &Counts<'_>,
     ) -> Result<Box<dyn Sampler>, Error> {
-        span(Self::NAME, self.every)?;
-        self.per_class().check(counts)?;
         if let Some(pool) = self.pool {
             positive("sampler.greedy_coreset.pool", pool)?;
         }
-        let known = Known::of(data.labels(), self.per_class().least());
-        Ok(Box::new(Shown::new(self.clone(), known)))
+        Shown::of_classes(self, &self.per_class(), data, counts)
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::per_class::{Draws, PerClass};
 use super::shown::{Known, Layout, List, Rule, Seen, Shown, dot, normalize};
-use super::{Counts, Sampler, Small, positive, span};
+use super::{Counts, Sampler, Small, positive};
 use crate::{Dataset, Error};
 
 /// Batches of classes that violate the margin most, chosen one after another.
@@ -90,8 +90,6 @@ impl HardClasses {
         data: &dyn Dataset,
         counts: &Counts<'_>,
     ) -> Result<Box<dyn Sampler>, Error> {
-        span(Self::NAME, self.every)?;
-        self.per_class().check(counts)?;
         if let Some(pool) = self.pool {
             positive("sampler.hard_classes.pool", pool)?;
             if pool < self.classes {
@@ -101,8 +99,7 @@ impl HardClasses {
                 )));
             }
         }
-        let known = Known::of(data.labels(), self.per_class().least());
-        Ok(Box::new(Shown::new(self.clone(), known)))
+        Shown::of_classes(self, &self.per_class(), data, counts)
     }
 
     /// The classes of a batch, out of a pool in random order.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::per_class::PerClass;
 use super::shown::{Known, Layout, List, Rule, Seen, Shown, squared_distance, weighted_draw};
-use super::{Counts, Sampler, Small, positive, span};
+use super::{Counts, Sampler, Small, positive};
 use crate::{Dataset, Error};
 
 /// Batches of classes and samples in proportion to their loss.
@@ -78,11 +78,8 @@ impl LossProportional {
         data: &dyn Dataset,
         counts: &Counts<'_>,
     ) -> Result<Box<dyn Sampler>, Error> {
-        span(Self::NAME, self.every)?;
         positive("sampler.loss_proportional.subset", self.subset)?;
-        self.per_class().check(counts)?;
-        let known = Known::of(data.labels(), self.per_class().least());
-        Ok(Box::new(Shown::new(self.clone(), known)))
+        Shown::of_classes(self, &self.per_class(), data, counts)
     }
 }
 

@@ -6,7 +6,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{EmbeddingTable, Error, Rng, Span, Stateful};
 use rayon::prelude::*;
 
-use super::{Sampler, by_class};
+use super::per_class::PerClass;
+use super::{Counts, Sampler, by_class, span};
+use crate::Dataset;
 
 /// How a sampler makes batches of what it was shown.
 pub(super) trait Rule: Send + Sync {
@@ -177,6 +179,22 @@ impl<R: Rule> Shown<R> {
             known,
             lists: None,
         }
+    }
+
+    /// A sampler by a rule of classes, those that have samples enough.
+    pub(super) fn of_classes(
+        rule: &R,
+        per_class: &PerClass,
+        data: &dyn Dataset,
+        counts: &Counts<'_>,
+    ) -> std::result::Result<Box<dyn Sampler>, Error>
+    where
+        R: Clone + 'static,
+    {
+        span(R::NAME, rule.every())?;
+        per_class.check(counts)?;
+        let known = Known::of(data.labels(), per_class.least());
+        Ok(Box::new(Self::new(rule.clone(), known)))
     }
 }
 
