@@ -215,6 +215,11 @@ const AS_PUBLISHED: &[Published] = &[
         ..PLAIN
     },
     Published {
+        loss: "triplet_center",
+        beside: Some(("normalized_softmax", "0.1")),
+        ..PLAIN
+    },
+    Published {
         loss: "triplet_ratio",
         ..RAW_ROWS
     },
