@@ -349,15 +349,18 @@ fn closed_output_ends_quietly() {
 fn scores_are_by_what_the_run_file_says() {
     let folder = tempfile::tempdir().expect("a folder");
     let scored = |by: &str, code: i32| {
-        let evaluation =
-            format!("evaluation = {{ split = \"test\", scores = [\"recall_at_1\"]{by} }}\n");
+        let evaluation = format!(
+            "evaluation = {{ split = \"test\", scores = [\"recall_at_1\", \"map_at_r\"]{by} }}\n"
+        );
         let mut text: String = SMALL
             .lines()
-            .filter(|line| !line.starts_with("evaluation"))
+            .filter(|line| !line.starts_with("evaluation") && !line.starts_with("miner"))
             .map(|line| format!("{line}\n"))
             .collect();
         text = evaluation
-            + &text.replace("loss.triplet_margin = { margin = 0.2 }", "loss.n_pair = {}");
+            + &text
+                .replace("loss.triplet_margin = { margin = 0.2 }", "loss.n_pair = {}")
+                .replace("width = 8,", "width = 8, normalize = false,");
         std::fs::write(folder.path().join("run.toml"), text).expect("written");
         let out = format!("out-{}", by.len());
         let (shown, error) = run(
