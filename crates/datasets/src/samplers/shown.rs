@@ -187,7 +187,7 @@ impl<R: Rule> Shown<R> {
         per_class: &PerClass,
         data: &dyn Dataset,
         counts: &Counts<'_>,
-    ) -> std::result::Result<Box<dyn Sampler>, Error>
+    ) -> std::result::Result<Box<dyn Sampler>, crate::Error>
     where
         R: Clone + 'static,
     {
