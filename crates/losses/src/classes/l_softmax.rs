@@ -61,10 +61,10 @@ impl Default for LSoftmax {
 impl ClassificationLoss for LSoftmax {
     fn logits(&self, to: &ToCenters) -> Result<Tensor> {
         let own = angle::multiplied(&to.of_own(&to.cosine)?, self.margin.get())?;
-        let all = to.center_lengths()?.broadcast_as(to.cosine.shape())?;
-        let lengths = (to.row_lengths()?.squeeze(1)? * to.of_own(&all)?)?;
-        let products = to.rows.matmul(&to.centers.t()?)?;
-        to.with_own(&products, &(own * lengths)?)? * self.scale.get()
+        let angles = to.with_own(&to.cosine, &own)?;
+        angles
+            .broadcast_mul(&to.center_lengths()?)?
+            .broadcast_mul(&(to.row_lengths()? * self.scale.get())?)
     }
 
     fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {

@@ -154,7 +154,14 @@ impl<F: Fn(Own) -> Target + Send + Sync> RowFunctional for Softmax<F> {
     fn row(&self, row: Row<'_>) -> [RowSum; 2] {
         let (first, class) = (row.positives.start, row.group);
         let value = match self.centers {
-            Centers::One => self.of_classes(row.values, first, class, row.lengths),
+            Centers::One => {
+                let nowhere = self.of_lengths && row.lengths[0] == 0.0;
+                let value = self.of_classes(row.values, first, class, row.lengths);
+                if nowhere {
+                    row.values.fill(0.0); // A row of zeros has no direction, and no gradient.
+                }
+                value
+            }
             Centers::Nearest(k) => {
                 let all = row.values.chunks_exact(k);
                 let nearest: Vec<usize> = all.map(first_of_largest).collect();

@@ -4,7 +4,6 @@ use std::num::NonZeroU32;
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Positive;
-use nearfar_kernels::l2_normalize;
 use serde::{Deserialize, Serialize};
 
 use super::angle;
@@ -61,9 +60,8 @@ impl Default for SphereFace {
 impl ClassificationLoss for SphereFace {
     fn logits(&self, to: &ToCenters) -> Result<Tensor> {
         let own = angle::multiplied(&to.of_own(&to.cosine)?, self.margin.get())?;
-        let projections = to.rows.matmul(&l2_normalize(&to.centers)?.t()?)?;
-        let own = (own * to.row_lengths()?.squeeze(1)?)?;
-        to.with_own(&projections, &own)? * self.scale.get()
+        let angles = to.with_own(&to.cosine, &own)?;
+        angles.broadcast_mul(&(to.row_lengths()? * self.scale.get())?)
     }
 
     fn by_row(&self, head: &Head<'_>) -> Option<ByRow> {
