@@ -119,7 +119,7 @@ def make(size):
     sys.exit(f"unknown case {case}")
 
 
-make(16)()  # What a first repetition brings into memory for good, code above all, is no part of what a batch takes.
+make(64)()  # What a first repetition brings into memory for good, code above all, is no part of what a batch takes.
 step = make(int(case.rsplit("_", 1)[1]))
 before = peak_mb()
 forget_peak()

@@ -98,7 +98,7 @@ fn parts(name: &str) -> Result<(&str, usize), Error> {
 }
 
 /// The size of the repetition before all others.
-const SMALL: usize = 16;
+const SMALL: usize = 64;
 
 /// Answers each line on standard input, a number of repetitions, with the time they took.
 pub(crate) fn serve(name: &str, rows: Option<&Path>) -> Result<(), Error> {

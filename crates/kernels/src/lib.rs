@@ -18,9 +18,11 @@ mod softplus;
 mod l2_normalize;
 mod softmax;
 
+// Columns.
+mod covariance;
+
 // Every row with every row.
 mod differences;
-
 mod euclidean;
 mod manhattan;
 mod pair_loss;
@@ -42,6 +44,7 @@ pub mod test_util;
 
 pub use absolute::absolute;
 pub use conv_block::{ConvBlock, ConvBlockOutput, Norm, conv_block, conv_block_reference};
+pub use covariance::covariance;
 pub use euclidean::euclidean;
 pub use hinge::{hinge, relu};
 pub use l2_normalize::{TINY_NORM, l2_normalize};

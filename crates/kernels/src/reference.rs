@@ -6,6 +6,7 @@
 
 pub use crate::absolute::reference as absolute;
 pub use crate::conv_block::conv_block_reference as conv_block;
+pub use crate::covariance::reference as covariance;
 pub use crate::euclidean::reference as euclidean;
 pub use crate::hinge::reference as hinge;
 pub use crate::l2_normalize::reference as l2_normalize;

@@ -2,10 +2,9 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{
-    Comparison, Distance, Embeddings, Evaluated, Kind, Loss, NonNegative, Reducer, Rng, Stateful,
-    Terms,
+    Comparison, Distance, Evaluated, Kind, Loss, NonNegative, Reducer, Rng, Stateful, Terms,
 };
-use nearfar_kernels::hinge;
+use nearfar_kernels::{covariance, hinge};
 use serde::{Deserialize, Serialize};
 
 use super::quadruplet::by_class;
@@ -129,13 +128,8 @@ impl OverDomains {
         if sides.iter().any(|side| side.len() < 2) {
             return Ok(None);
         }
-        let covariance = |side: &Embeddings| -> Result<Tensor> {
-            let rows = &side.vectors;
-            let centered = rows.broadcast_sub(&rows.mean_keepdim(0)?)?;
-            centered.t()?.matmul(&centered)? / (side.len() - 1) as f64
-        };
         let width = comparison.anchors.vectors.dim(1)? as f64;
-        let off = (covariance(sides[0])? - covariance(sides[1])?)?;
+        let off = (covariance(&sides[0].vectors)? - covariance(&sides[1].vectors)?)?;
         // Of the root, so that squares of squares of large rows stay finite.
         let scaled = (off / (2.0 * width))?;
         Ok(Some(scaled.sqr()?.sum_all()?))

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Comparison, Loss, NonNegative, Positive, Reducer, Rng, Stateful, Terms, Unit};
-use nearfar_kernels::hinge;
+use nearfar_kernels::{covariance, hinge};
 use serde::{Deserialize, Serialize};
 
 use crate::family::BatchLoss;
@@ -107,22 +107,17 @@ impl Views {
         let (n, d) = first.dims2()?;
         let none = |part: usize| Terms::none(PARTS[part], comparison);
         let it = &self.settings;
-        let invariance = within_range(&(first - second)?.sqr()?)?;
-        let invariance = (invariance.mean(1)? * it.invariance.get())?;
+        let invariance = within_range(&(first - second)?.sqr()?.mean(1)?)?;
+        let invariance = (invariance * it.invariance.get())?;
         let anchors = (0..n as u32).collect();
         let invariance = Terms::of_anchors(PARTS[0], invariance, anchors, comparison)?;
         if n == 1 {
             return Ok(vec![invariance, none(1), none(2), none(3)]);
         }
         let mut parts = vec![invariance];
-        let mut covariance: Option<Tensor> = None;
+        let mut redundancy: Option<Tensor> = None;
         for (view, name) in [(first, PARTS[1]), (second, PARTS[2])] {
-            // Sums over rows as matrix products, which are faster by far, on the way back too.
-            let ones = Tensor::ones((n, 1), view.dtype(), view.device())?;
-            let mean = (ones.t()?.matmul(&view.contiguous()?)? / n as f64)?; // (1, d)
-            let centered = (view - ones.matmul(&mean)?)?;
-            let moments = centered.t()?.matmul(&centered)?;
-            let moments = (moments / (n as f64 - 1.0))?; // (d, d)
+            let moments = covariance(view)?; // (d, d)
             let eye = Tensor::eye(d, candle_core::DType::F64, view.device())?;
             let eye = eye.to_dtype(view.dtype())?;
             let variances = (&moments * &eye)?.sum(1)?; // (d)
@@ -140,13 +135,13 @@ impl Views {
             });
             let others = eye.affine(-1.0, 1.0)?;
             let squares = within_range(&(moments * others)?.sqr()?)?.sum_all()?;
-            covariance = Some(match covariance {
+            redundancy = Some(match redundancy {
                 None => squares,
                 Some(sum) => (sum + squares)?,
             });
         }
-        if let Some(covariance) = covariance {
-            let value = (covariance * (it.covariance.get() / d as f64))?;
+        if let Some(redundancy) = redundancy {
+            let value = (redundancy * (it.covariance.get() / d as f64))?;
             parts.push(Terms::of_batch(PARTS[3], &value, comparison)?);
         }
         Ok(parts)
