@@ -527,7 +527,7 @@ pub(crate) fn restored(
     Ok(towers)
 }
 
-/// What embeddings are compared by after training: what the first loss is. None for a loss with class centers, which is of cosines.
+/// What embeddings are compared by after training: what `evaluation` says, else what the first loss compares by.
 pub(crate) fn measure(run: &RunFile) -> Result<Comparing, Error> {
     let said = &run.evaluation;
     match (&said.distance, &said.similarity) {
@@ -537,7 +537,7 @@ pub(crate) fn measure(run: &RunFile) -> Result<Comparing, Error> {
     }
 }
 
-/// What the run's first loss compares by.
+/// What the run's first loss compares by. None for one of cosines with its class centers, or of angles.
 fn learned_measure(run: &RunFile) -> Result<Comparing, Error> {
     let entries = run.entries();
     let Some(entry) = entries.first() else {
