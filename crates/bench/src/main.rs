@@ -99,15 +99,17 @@ fn measure(cli: &Cli) -> Result<(), Error> {
         (None, None) => None,
     };
     let versions = peers.as_deref().map(peers::versions).transpose()?;
-    let mut figures = Vec::new();
+    // A case that fails is told at the end, beside the figures of the others.
+    let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for (_, name) in all.iter().filter(|(group, name)| chosen(group, name)) {
         eprintln!("{name} …");
-        figures.push(peers::side_by_side(
-            name,
-            peers.as_deref(),
-            cli.threads,
-            cli.rounds,
-        )?);
+        match peers::side_by_side(name, peers.as_deref(), cli.threads, cli.rounds) {
+            Ok(measured) => figures.push(measured),
+            Err(error) => {
+                eprintln!("{name}: {error}");
+                failed.push(name.as_str());
+            }
+        }
     }
     println!("{}", table::text(&figures, cli.threads, versions.as_ref()));
     if let Some(folder) = cli.json.parent() {
@@ -116,5 +118,8 @@ fn measure(cli: &Cli) -> Result<(), Error> {
     let json = table::json(&figures, cli.threads, versions.as_ref());
     std::fs::write(&cli.json, serde_json::to_string_pretty(&json)?)?;
     println!("written: {}", cli.json.display());
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(format!("not measured, for the reasons above: {}", failed.join(", ")).into())
 }

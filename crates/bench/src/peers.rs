@@ -132,7 +132,7 @@ pub(crate) fn side_by_side(
         && (ours.value - peer.value).abs() > 1e-3 * peer.value.abs()
     {
         return Err(format!(
-            "{name}: the loss is {} here and {} there; a comparison of times means nothing",
+            "the loss is {} here and {} there; a comparison of times means nothing",
             ours.value, peer.value
         )
         .into());

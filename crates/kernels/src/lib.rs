@@ -26,6 +26,7 @@ mod differences;
 mod euclidean;
 mod manhattan;
 mod pair_loss;
+mod paired_squared;
 mod row_pairs;
 mod squared_euclidean;
 
@@ -44,7 +45,7 @@ pub mod test_util;
 
 pub use absolute::absolute;
 pub use conv_block::{ConvBlock, ConvBlockOutput, Norm, conv_block, conv_block_reference};
-pub use covariance::covariance;
+pub use covariance::{covariance, variances_and_redundancy};
 pub use euclidean::euclidean;
 pub use hinge::{hinge, relu};
 pub use l2_normalize::{TINY_NORM, l2_normalize};
@@ -56,6 +57,7 @@ pub use pair_loss::{
     Base, Count, Fold, PairLoss, PairPart, Row, RowForm, RowFunctional, RowSum, Rows, ops as rows,
     pair_loss, row_survey,
 };
+pub use paired_squared::paired_squared_euclidean;
 pub use row_pairs::{RowOf, RowPair, paired_rows, row_pairs};
 pub use safe_sqrt::safe_sqrt;
 pub use sigmoid::sigmoid;

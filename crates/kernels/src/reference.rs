@@ -6,7 +6,9 @@
 
 pub use crate::absolute::reference as absolute;
 pub use crate::conv_block::conv_block_reference as conv_block;
-pub use crate::covariance::reference as covariance;
+pub use crate::covariance::{
+    reference as covariance, variances_and_redundancy_reference as variances_and_redundancy,
+};
 pub use crate::euclidean::reference as euclidean;
 pub use crate::hinge::reference as hinge;
 pub use crate::l2_normalize::reference as l2_normalize;
@@ -14,6 +16,7 @@ pub use crate::lstm::reference as lstm;
 pub use crate::manhattan::reference as manhattan;
 pub use crate::max_pool2d::reference as max_pool2d;
 pub use crate::pair_loss::reference as pair_loss;
+pub use crate::paired_squared::reference as paired_squared_euclidean;
 pub use crate::safe_sqrt::reference as safe_sqrt;
 pub use crate::sigmoid::reference as sigmoid;
 pub use crate::softmax::reference::{

@@ -1,8 +1,8 @@
 //! Euclidean distance.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 use nearfar_core::{Axioms, Distance, Form, Gram, shape};
-use nearfar_kernels::safe_sqrt;
+use nearfar_kernels::{paired_squared_euclidean, safe_sqrt};
 
 /// `√Σ_k (x_k − y_k)²`
 ///
@@ -18,7 +18,7 @@ impl Distance for Euclidean {
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("euclidean", ("x", x), ("y", y))?;
-        safe_sqrt(&(x - y)?.sqr()?.sum(D::Minus1)?)
+        safe_sqrt(&paired_squared_euclidean(x, y)?)
     }
 
     fn axioms(&self) -> Axioms {

@@ -1,6 +1,6 @@
 //! Squared Euclidean distance.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 use nearfar_core::{Axioms, Distance, Form, Gram, shape};
 
 /// `Σ_k (x_k − y_k)²`
@@ -18,7 +18,7 @@ impl Distance for SquaredEuclidean {
 
     fn paired(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         shape::same("squared_euclidean", ("x", x), ("y", y))?;
-        (x - y)?.sqr()?.sum(D::Minus1)
+        nearfar_kernels::paired_squared_euclidean(x, y)
     }
 
     fn axioms(&self) -> Axioms {

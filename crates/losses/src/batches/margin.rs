@@ -1,17 +1,22 @@
 //! Margin loss.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
 use candle_core::{DType, Result, Tensor, Var};
 use nearfar_core::{
     Comparison, Distance, Error, Evaluated, Finite, Kind, Loss, NonNegative, Parameter, Part,
     Reducer, Relation, Rng, Terms,
 };
-use nearfar_kernels::hinge;
+use nearfar_kernels::{Row, RowFunctional, RowSum, hinge};
 use serde::{Deserialize, Serialize};
 
 use crate::family::BatchLoss;
-use crate::over::known::host;
+use crate::over::known::{host, known_from};
 use crate::over::mining::{Mining, remembers_mining};
 use crate::over::reduced;
+use crate::over::rows::{AllRows, Way, Where, evaluate};
 use crate::{Compares, Join, Reads};
 
 /// Wants positives nearer than a boundary, and negatives farther, each by a margin.
@@ -25,7 +30,7 @@ use crate::{Compares, Join, Reads};
 /// `beta`, which `nu` pushes down: `nu · β` is added, with `per_class` summed over the triplets and divided as the rest.
 ///
 /// The parts are `triplet`, and `beta` where it is learned. With one class, or all classes distinct, there is no triplet and
-/// nothing to learn. All triplets are taken without a list, in `O(n²)`, under the reducers `divisor`, `mean` and `sum`.
+/// nothing to learn. All triplets are taken without a list, row by row, in `O(n²)` time and without the matrix where the CPU's engine serves, under the reducers `divisor`, `mean` and `sum`.
 ///
 /// Source: Wu, Manmatha, Smola, Krähenbühl, "Sampling matters in deep embedding learning", ICCV 2017,
 /// <https://arxiv.org/abs/1706.07567>, equation 5. Agrees with `MarginLoss` of pytorch-metric-learning 2.9.
@@ -126,17 +131,82 @@ struct OverMargin {
     mining: Mining,
 }
 
+/// Sums over all triplets.
+struct Sums {
+    value: Tensor,
+    /// How many there are of each boundary.
+    triplets: Vec<f64>,
+    /// Sides above zero.
+    above: f64,
+    /// Triplets with such a side.
+    active: usize,
+}
+
+/// What rows share: the boundaries, and what is counted of each. Whole numbers, so that the order of rows does not show.
+struct Sides {
+    margin: f32,
+    betas: Vec<f64>,
+    /// The boundary of each anchor; none where all have the first.
+    labels: Vec<u32>,
+    above: AtomicU64,
+    /// The derivative of the sum by each boundary.
+    pulls: Vec<AtomicI64>,
+    triplets: Vec<AtomicU64>,
+}
+
+/// All triplets of an anchor: a positive is in as many as there are negatives, and the other way round.
+struct ByRow(Arc<Sides>);
+
+impl RowFunctional for ByRow {
+    fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
+        let sides = &*self.0;
+        let boundary = sides.labels.get(row.anchor).map_or(0, |&it| it as usize);
+        let (beta, margin) = (sides.betas[boundary] as f32, sides.margin);
+        let (positives, negatives) = (row.positives.len(), row.negatives_len());
+        let (near, far) = row.split();
+        let (mut ours, mut others) = (0f64, 0f64);
+        let (mut p, mut q) = (0usize, 0usize);
+        for value in near {
+            let off = *value - beta + margin;
+            let above = off > 0.0;
+            ours += f64::from(if above { off } else { 0.0 });
+            p += usize::from(above);
+            *value = if above { negatives as f32 } else { 0.0 };
+        }
+        for value in far.into_iter().flatten() {
+            let off = beta - *value + margin;
+            let above = off > 0.0;
+            others += f64::from(if above { off } else { 0.0 });
+            q += usize::from(above);
+            *value = if above { -(positives as f32) } else { 0.0 };
+        }
+        let triplets = positives * negatives;
+        let above = p * negatives + q * positives;
+        sides.above.fetch_add(above as u64, Relaxed);
+        sides.triplets[boundary].fetch_add(triplets as u64, Relaxed);
+        let pull = (q * positives) as i64 - (p * negatives) as i64;
+        sides.pulls[boundary].fetch_add(pull, Relaxed);
+        let active = triplets - (positives - p) * (negatives - q);
+        let sum = RowSum {
+            value: ours * negatives as f64 + others * positives as f64,
+            terms: triplets,
+            active,
+        };
+        [sum, RowSum::default()]
+    }
+}
+
 /// The name of the parameter and of its part.
 const BETA: &str = "beta";
 
 impl OverMargin {
-    fn check(&self, comparison: &Comparison<'_>) -> Result<Vec<Kind>> {
+    fn check(&self, comparison: &Comparison<'_>) -> Result<()> {
         if self.settings.per_class {
             let Relation::SameClass = comparison.relation else {
                 return Err(comparison.cannot_read(self.name, "classes"))?;
             };
         }
-        let kinds = comparison.kinds(self.name)?;
+        comparison.check()?;
         let classes = self.beta.elem_count();
         let labels = &comparison.anchors.labels;
         if self.settings.per_class
@@ -149,7 +219,7 @@ impl OverMargin {
                 classes - 1
             )))?;
         }
-        Ok(kinds)
+        Ok(())
     }
 
     /// The boundary of each of some anchors, `(t)`.
@@ -182,17 +252,66 @@ impl OverMargin {
         terms
     }
 
-    /// All triplets by the number of times each pair is in one.
-    fn of_all(&self, comparison: &Comparison<'_>, kinds: &[Kind]) -> Result<Option<Evaluated>> {
+    /// All triplets, row by row; none where only the matrix serves.
+    fn of_rows(&self, comparison: &Comparison<'_>) -> Result<Option<Sums>> {
+        let way = Way::of_distance(self.distance.form());
+        if way.is_none() {
+            return Ok(None);
+        }
+        let boundaries = self.beta.elem_count();
+        let sides = Sides {
+            margin: self.settings.margin.get() as f32,
+            betas: host(&self.beta)?,
+            labels: match self.settings.per_class {
+                true => comparison.anchors.labels.clone(),
+                false => Vec::new(),
+            },
+            above: AtomicU64::new(0),
+            pulls: std::iter::repeat_with(AtomicI64::default)
+                .take(boundaries)
+                .collect(),
+            triplets: std::iter::repeat_with(AtomicU64::default)
+                .take(boundaries)
+                .collect(),
+        };
+        let sides = Arc::new(sides);
+        let functional = |_: &AllRows<'_>| Ok(Some(Box::new(ByRow(sides.clone())) as Box<_>));
+        let (names, sum) = (["triplet"], Reducer::Sum {});
+        let found = evaluate(&names, way, functional, comparison, &sum, Where::Cpu, true)?;
+        let Some(part) = found.and_then(|mut found| found.parts.pop()) else {
+            return Ok(None);
+        };
+        let Some(value) = part.value else {
+            return Ok(None);
+        };
+        let pulls = sides.pulls.iter();
+        let pulls = pulls.map(|it| it.load(Relaxed) as f64).collect();
+        let value = match self.settings.learn_beta {
+            true => (value + known_from(self.beta.as_tensor(), 0.0, pulls)?)?,
+            false => value,
+        };
+        let triplets = sides.triplets.iter();
+        Ok(Some(Sums {
+            value,
+            triplets: triplets.map(|it| it.load(Relaxed) as f64).collect(),
+            above: sides.above.load(Relaxed) as f64,
+            active: part.active,
+        }))
+    }
+
+    /// All triplets by the matrix, and the number of times each pair is in one; none without a triplet.
+    fn of_matrix(&self, comparison: &Comparison<'_>, kinds: &[Kind]) -> Result<Option<Sums>> {
         let (n, m) = (comparison.anchors.len(), comparison.references.len());
-        let mut triplets = 0usize;
-        let mut counts = vec![0f64; n];
+        let mut triplets = vec![0f64; self.beta.elem_count()];
         let (mut ours, mut others) = (vec![0f64; n * m], vec![0f64; n * m]);
         for (anchor, kinds) in kinds.chunks(m.max(1)).enumerate().take(n) {
             let count = |wanted: Kind| kinds.iter().filter(|it| **it == wanted).count();
             let (positives, negatives) = (count(Kind::Positive), count(Kind::Negative));
-            triplets += positives * negatives;
-            counts[anchor] = (positives * negatives) as f64;
+            let boundary = match self.settings.per_class {
+                true => comparison.anchors.labels[anchor] as usize,
+                false => 0,
+            };
+            triplets[boundary] += (positives * negatives) as f64;
             for (column, kind) in kinds.iter().enumerate() {
                 match kind {
                     Kind::Positive => ours[anchor * m + column] = negatives as f64,
@@ -201,12 +320,12 @@ impl OverMargin {
                 }
             }
         }
-        if triplets == 0 {
-            return Ok(Some(reduced(&self.none(comparison), &self.reducer)?));
+        if triplets.iter().sum::<f64>() == 0.0 {
+            return Ok(None);
         }
         let matrix = self.matrix(comparison)?;
-        let like = |numbers: &[f64], shape: &[usize]| {
-            Tensor::from_slice(numbers, shape, &candle_core::Device::Cpu)?
+        let like = |numbers: &[f64]| {
+            Tensor::from_slice(numbers, (n, m), &candle_core::Device::Cpu)?
                 .to_dtype(matrix.dtype())?
                 .to_device(matrix.device())
         };
@@ -216,8 +335,7 @@ impl OverMargin {
         let beyond = matrix.broadcast_sub(&beta.unsqueeze(1)?)?; // (n, m)
         let near = hinge(&(&beyond + margin)?)?;
         let far = hinge(&(beyond.neg()? + margin)?)?;
-        let (our_counts, other_counts) = (like(&ours, &[n, m])?, like(&others, &[n, m])?);
-        let value = ((near.clone() * our_counts)? + (far.clone() * other_counts)?)?.sum_all()?;
+        let value = ((near.clone() * like(&ours)?)? + (far.clone() * like(&others)?)?)?;
         // Sides above zero, and triplets with such a side.
         let (near, far) = (host(&near)?, host(&far)?);
         let (mut sides, mut active) = (0f64, 0f64);
@@ -235,38 +353,47 @@ impl OverMargin {
             sides += p * negatives + q * positives;
             active += positives * negatives - (positives - p) * (negatives - q);
         }
+        Ok(Some(Sums {
+            value: value.sum_all()?,
+            triplets,
+            above: sides,
+            active: active as usize,
+        }))
+    }
+
+    /// The parts of all triplets, under a reducer that looks at no single one of them.
+    fn of_sums(&self, sums: &Sums, comparison: &Comparison<'_>) -> Result<Evaluated> {
+        let triplets = sums.triplets.iter().sum::<f64>();
         let divisor = match self.reducer {
-            Reducer::Divisor {} => sides,
-            Reducer::Mean {} => triplets as f64,
-            Reducer::Sum {} => 1.0,
-            _ => return Ok(None),
+            Reducer::Divisor {} => sums.above,
+            Reducer::Mean {} => triplets,
+            _ => 1.0,
         };
-        let part = |name, value: Tensor, terms: usize, active: f64| -> Result<Part> {
-            let value = if divisor > 0.0 {
-                Some((value / divisor)?)
-            } else {
-                None
-            };
+        let part = |name, value: &Tensor, active: usize| -> Result<Part> {
             Ok(Part {
                 name,
-                value,
-                terms,
-                active: active as usize,
+                value: match divisor > 0.0 {
+                    true => Some((value / divisor)?),
+                    false => None,
+                },
+                terms: triplets as usize,
+                active,
             })
         };
-        let mut parts = vec![part("triplet", value, triplets, active)?];
+        let mut parts = vec![part("triplet", &sums.value, sums.active)?];
         if self.settings.learn_beta {
-            let cost = (&beta * self.settings.nu.get())?;
             parts.push(if self.settings.per_class {
-                let cost = (cost * like(&counts, &[n])?)?;
-                let above = host(&cost)?.into_iter().zip(&counts);
-                let active = above.filter(|it| it.0 > 0.0).map(|it| it.1).sum();
-                part(BETA, cost.sum_all()?, triplets, active)?
+                let counts = Tensor::new(&sums.triplets[..], self.beta.device())?;
+                let counts = counts.to_dtype(self.beta.dtype())?;
+                let cost = (self.beta.as_tensor() * self.settings.nu.get())?;
+                let above = host(&cost)?.into_iter().zip(&sums.triplets);
+                let active = above.filter(|it| it.0 > 0.0).map(|it| it.1).sum::<f64>();
+                part(BETA, &(cost * counts)?.sum_all()?, active as usize)?
             } else {
                 self.reducer.reduce(&self.global(comparison)?)?
             });
         }
-        Ok(Some(Evaluated { parts }))
+        Ok(Evaluated { parts })
     }
 
     /// What the one boundary costs.
@@ -278,11 +405,20 @@ impl OverMargin {
 
 impl Loss for OverMargin {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
-        if self.mining.takes_all() {
-            let kinds = self.check(comparison)?;
-            if let Some(evaluated) = self.of_all(comparison, &kinds)? {
-                return Ok(evaluated);
-            }
+        let reducer = &self.reducer;
+        let summed = *reducer == (Reducer::Divisor {})
+            || *reducer == (Reducer::Mean {})
+            || *reducer == (Reducer::Sum {});
+        if self.mining.takes_all() && summed {
+            self.check(comparison)?;
+            let sums = match self.of_rows(comparison)? {
+                Some(sums) => Some(sums),
+                None => self.of_matrix(comparison, &comparison.kinds(self.name)?)?,
+            };
+            return match sums {
+                Some(sums) => self.of_sums(&sums, comparison),
+                None => reduced(&self.none(comparison), reducer),
+            };
         }
         reduced(&self.terms(comparison, rng)?, &self.reducer)
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Comparison, Loss, NonNegative, Positive, Reducer, Rng, Stateful, Terms, Unit};
-use nearfar_kernels::{covariance, hinge};
+use nearfar_kernels::{hinge, paired_squared_euclidean, variances_and_redundancy};
 use serde::{Deserialize, Serialize};
 
 use crate::family::BatchLoss;
@@ -107,7 +107,8 @@ impl Views {
         let (n, d) = first.dims2()?;
         let none = |part: usize| Terms::none(PARTS[part], comparison);
         let it = &self.settings;
-        let invariance = within_range(&(first - second)?.sqr()?.mean(1)?)?;
+        let squares = paired_squared_euclidean(first, second)?;
+        let invariance = within_range(&(squares / d as f64)?)?;
         let invariance = (invariance * it.invariance.get())?;
         let anchors = (0..n as u32).collect();
         let invariance = Terms::of_anchors(PARTS[0], invariance, anchors, comparison)?;
@@ -117,10 +118,7 @@ impl Views {
         let mut parts = vec![invariance];
         let mut redundancy: Option<Tensor> = None;
         for (view, name) in [(first, PARTS[1]), (second, PARTS[2])] {
-            let moments = covariance(view)?; // (d, d)
-            let eye = Tensor::eye(d, candle_core::DType::F64, view.device())?;
-            let eye = eye.to_dtype(view.dtype())?;
-            let variances = (&moments * &eye)?.sum(1)?; // (d)
+            let (variances, squares) = variances_and_redundancy(view)?;
             let missing = (variances + it.eps.get())?.sqrt()?.affine(-1.0, 1.0)?;
             let missing = (hinge(&missing)? * (0.5 * it.variance.get()))?;
             // A coordinate is what such a term stands for.
@@ -133,8 +131,6 @@ impl Views {
                 rows: d,
                 divisor: None,
             });
-            let others = eye.affine(-1.0, 1.0)?;
-            let squares = within_range(&(moments * others)?.sqr()?)?.sum_all()?;
             redundancy = Some(match redundancy {
                 None => squares,
                 Some(sum) => (sum + squares)?,
