@@ -23,7 +23,7 @@ const READS: [&str; 2] = ["classes", "classes or listed pairs"];
 pub(crate) struct CompareLosses {
     /// Names of losses; where none is given, all that learn from classes
     names: Vec<String>,
-    /// Steps of each run
+    /// Steps of each run, in batches of 128; of smaller batches as many more
     #[arg(long, default_value_t = 300)]
     steps: u32,
     /// Where the runs are kept; what is there already is not run again
@@ -139,6 +139,8 @@ struct Published {
     beside: Option<(&'static str, &'static str)>,
     /// More lines of the run file.
     lines: &'static str,
+    /// Classes and samples of each in a batch; all runs see as many images.
+    batch: (u32, u32),
     /// What embeddings are compared by when they are scored.
     scored_by: &'static str,
     /// What the table says of all that.
@@ -152,6 +154,7 @@ const PLAIN: Published = Published {
     settings: "",
     beside: None,
     lines: "",
+    batch: (32, 4),
     scored_by: "",
     said: "",
 };
@@ -187,6 +190,13 @@ const AS_PUBLISHED: &[Published] = &[
         said: "miner `distance_weighted`",
         ..PLAIN
     },
+    // Of a batch of 128 it sees two pairs, which before training are noise.
+    Published {
+        loss: "margin_sample_mining",
+        batch: (4, 2),
+        said: "batches of 4 × 2",
+        ..PLAIN
+    },
     Published {
         loss: "n_pair",
         lines: "embedding_regularizer = { penalty.lp = { power = 2 }, weight = 0.002 }",
@@ -197,6 +207,13 @@ const AS_PUBLISHED: &[Published] = &[
     Published {
         loss: "nca",
         ..RAW_ROWS
+    },
+    // Of a thousand centers it wants right angles with nearly all, so that the few rows of each need many steps.
+    Published {
+        loss: "p2sgrad",
+        batch: (4, 2),
+        said: "batches of 4 × 2",
+        ..PLAIN
     },
     Published {
         loss: "prototypical",
@@ -252,10 +269,13 @@ fn run_file(name: &str, steps: u32) -> String {
         measure => format!(", {measure}"),
     };
     let lines = as_published.lines;
+    let (classes, samples) = as_published.batch;
+    let (usual, own) = (PLAIN.batch.0 * PLAIN.batch.1, classes * samples);
+    let steps = steps * usual / own;
     format!(
         "seed = 1
 data.omniglot = {{}}
-sampler.classes_by_samples = {{ classes = 32, samples = 4 }}
+sampler.classes_by_samples = {{ classes = {classes}, samples = {samples} }}
 model.conv4 = {{ width = 64{raw} }}
 {loss}
 optimizer.adam = {{ learning_rate = 1e-3 }}

@@ -16,6 +16,9 @@ use crate::over::matrix::{MatrixLoss, View};
 ///
 /// One term for the batch, which reducers leave as it is; none where a side is missing. Of equal distances the first counts.
 ///
+/// Choose it with small batches, or for a network that was trained before: of a batch it sees two pairs, and the hardest of a
+/// large batch are noise at the start.
+///
 /// Source: Xiao, Luo, Zhang, "Margin sample mining loss", 2017, <https://arxiv.org/abs/1710.00478>.
 ///
 /// ```
