@@ -163,22 +163,25 @@ impl<F: Fn(Own) -> Target + Send + Sync> RowFunctional for Softmax<F> {
                 value
             }
             Centers::Nearest(k) => {
-                let all = row.values.chunks_exact(k);
-                let nearest: Vec<usize> = all.map(first_of_largest).collect();
-                let all = row.values.chunks_exact(k).zip(&nearest);
-                let mut classes: Vec<f32> = all.map(|(values, &place)| values[place]).collect();
+                let largest: Vec<f32> = row.values.chunks_exact(k).map(largest).collect();
+                let mut classes = largest.clone();
                 let value = self.of_classes(&mut classes, first / k, class, row.lengths);
-                let all = row.values.chunks_exact_mut(k).zip(nearest).zip(classes);
-                for ((values, place), slope) in all {
-                    values.fill(0.0);
-                    values[place] = slope;
+                let all = row.values.chunks_exact_mut(k).zip(&largest).zip(classes);
+                for ((values, largest), slope) in all {
+                    // Without a branch: which one it is cannot be guessed.
+                    let mut taken = false;
+                    for value in values {
+                        let it = !taken & (*value == *largest);
+                        taken |= it;
+                        *value = if it { slope } else { 0.0 };
+                    }
                 }
                 value
             }
             Centers::Mean(k, by) => {
                 let mut shares = row.values.to_vec();
                 for values in shares.chunks_exact_mut(k) {
-                    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let largest = largest(values);
                     values.iter_mut().for_each(|x| *x -= largest);
                 }
                 rows::exp_sum(&mut shares, by, 0.0);
@@ -208,13 +211,6 @@ impl<F: Fn(Own) -> Target + Send + Sync> RowFunctional for Softmax<F> {
     }
 }
 
-/// The place of the largest value; the first of several.
-fn first_of_largest(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (place, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = place;
-        }
-    }
-    best
+fn largest(values: &[f32]) -> f32 {
+    values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
