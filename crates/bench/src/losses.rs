@@ -125,9 +125,10 @@ pub(crate) const LOSSES: &[Pair] = &[
     pair(
         "snr_contrastive",
         "losses.SignalToNoiseRatioContrastiveLoss()",
-    ),
+    )
+    .up_to(1024),
     pair("supcon", "losses.SupConLoss()"),
-    pair("tcm", "losses.ThresholdConsistentMarginLoss()"),
+    pair("tcm", "losses.ThresholdConsistentMarginLoss()").up_to(1024),
     pair("tuplet_margin", "losses.TupletMarginLoss()").up_to(256),
     pair("arcface", "losses.ArcFaceLoss(classes, dim)")
         .with("arcface = { margin = 0.49916416607037828 }"),
