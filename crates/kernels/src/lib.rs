@@ -21,6 +21,9 @@ mod softmax;
 // Columns.
 mod covariance;
 
+// Rows by a matrix.
+mod linear;
+
 // Every row with every row.
 mod differences;
 mod euclidean;
@@ -49,7 +52,8 @@ pub use covariance::{covariance, variances_and_redundancy};
 pub use euclidean::euclidean;
 pub use hinge::{hinge, relu};
 pub use l2_normalize::{TINY_NORM, l2_normalize};
-pub use lstm::{Direction, lstm, lstm_parameters};
+pub use linear::linear;
+pub use lstm::{Direction, lstm, lstm_last, lstm_parameters};
 pub use manhattan::manhattan;
 pub use max_pool2d::max_pool2d;
 pub use optim::{AdamStep, SgdStep, adam_step, amsgrad_step, global_norm, sgd_step};

@@ -12,7 +12,8 @@ pub use crate::covariance::{
 pub use crate::euclidean::reference as euclidean;
 pub use crate::hinge::reference as hinge;
 pub use crate::l2_normalize::reference as l2_normalize;
-pub use crate::lstm::reference as lstm;
+pub use crate::linear::reference as linear;
+pub use crate::lstm::{last as lstm_last, reference as lstm};
 pub use crate::manhattan::reference as manhattan;
 pub use crate::max_pool2d::reference as max_pool2d;
 pub use crate::pair_loss::reference as pair_loss;

@@ -284,6 +284,16 @@ fn recurrent_layers_agree() -> Result<()> {
             (noise(4 * hidden * (features + hidden + 1), 70)? * 0.3)?.to_dtype(DType::F32)?;
         for direction in [kernels::Direction::Forward, kernels::Direction::Backward] {
             for (layout, x) in layouts(&[batch, steps, features], 71, DType::F32)? {
+                let last = check_agreement(
+                    |x| kernels::lstm_last(&x[0], &lengths, &x[1], hidden, direction),
+                    |x| reference::lstm_last(&x[0], &lengths, &x[1], hidden, direction),
+                    &[x.clone(), parameters.clone()],
+                    2e-6,
+                );
+                named(
+                    last,
+                    &format!("the last of {batch} rows of {steps} steps, {direction:?}, {layout}"),
+                );
                 let agree = check_agreement(
                     |x| kernels::lstm(&x[0], &lengths, &x[1], hidden, direction),
                     |x| reference::lstm(&x[0], &lengths, &x[1], hidden, direction),
@@ -303,6 +313,11 @@ fn recurrent_layers_agree() -> Result<()> {
         let inputs = [noise((3, 4, 2), 72)?, noise(4 * 3 * 6, 73)?];
         check_gradient(
             |x| kernels::lstm(&x[0], &[4, 2, 0], &x[1], 3, direction),
+            &inputs,
+            1e-7,
+        )?;
+        check_gradient(
+            |x| kernels::lstm_last(&x[0], &[4, 2, 0], &x[1], 3, direction),
             &inputs,
             1e-7,
         )?;

@@ -14,6 +14,7 @@ pub(super) fn lstm(
     parameters: &Tensor,
     hidden: usize,
     direction: Direction,
+    only_last: bool,
 ) -> Result<Tensor> {
     let (batch, steps, features) = input.dims3()?;
     let sizes = Sizes {
@@ -22,6 +23,7 @@ pub(super) fn lstm(
         features,
         hidden,
         reverse: direction == Direction::Backward,
+        only_last,
     };
     let lengths = lengths
         .iter()
@@ -72,10 +74,11 @@ impl CustomOp2 for Lstm {
             slice(parameters, p)?,
         );
         *self.saved() = Some(saved);
-        Ok(give(
-            states,
-            (self.sizes.batch, self.sizes.steps, self.sizes.hidden),
-        ))
+        let (batch, steps, hidden) = (self.sizes.batch, self.sizes.steps, self.sizes.hidden);
+        Ok(match self.sizes.only_last {
+            true => give(states, (batch, hidden)),
+            false => give(states, (batch, steps, hidden)),
+        })
     }
 
     fn bwd(

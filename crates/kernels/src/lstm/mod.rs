@@ -10,7 +10,7 @@ mod reference;
 
 use candle_core::{DType, Result, Tensor, bail};
 
-pub use reference::reference;
+pub use reference::{last, reference};
 
 /// Which way a recurrent layer walks through a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,10 +70,36 @@ pub fn lstm(
 ) -> Result<Tensor> {
     check(input, lengths, parameters, hidden)?;
     if input.device().is_cpu() && input.dtype() == DType::F32 {
-        cpu::lstm(input, lengths, parameters, hidden, direction)
+        cpu::lstm(input, lengths, parameters, hidden, direction, false)
     } else {
         reference(input, lengths, parameters, hidden, direction)
     }
+}
+
+/// The last state of each row alone, `(b, t, f) → (b, h)`: what [`lstm`] gives after the last true step of a row in its direction, and 0
+/// for a row of length 0.
+///
+/// No state before it becomes a tensor, nor a gradient of one.
+///
+/// # Errors
+///
+/// If a shape does not fit the others.
+pub fn lstm_last(
+    input: &Tensor,
+    lengths: &[u32],
+    parameters: &Tensor,
+    hidden: usize,
+    direction: Direction,
+) -> Result<Tensor> {
+    check(input, lengths, parameters, hidden)?;
+    let (batch, steps, _) = input.dims3()?;
+    if batch * steps * hidden == 0 {
+        return Tensor::zeros((batch, hidden), input.dtype(), input.device());
+    }
+    if input.device().is_cpu() && input.dtype() == DType::F32 {
+        return cpu::lstm(input, lengths, parameters, hidden, direction, true);
+    }
+    reference::last(input, lengths, parameters, hidden, direction)
 }
 
 /// The parameters of a layer as one tensor: `W_ih (4h, f)`, `W_hh (4h, h)` and `b (4h)`, flat, in this order. The gates

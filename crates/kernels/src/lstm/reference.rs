@@ -5,6 +5,26 @@ use candle_core::{Result, Tensor};
 use super::{Direction, check};
 use crate::sigmoid;
 
+/// [`lstm_last`](crate::lstm_last) in candle operations.
+pub fn last(
+    input: &Tensor,
+    lengths: &[u32],
+    parameters: &Tensor,
+    hidden: usize,
+    direction: Direction,
+) -> Result<Tensor> {
+    let (batch, steps, _) = input.dims3()?;
+    if batch * steps * hidden == 0 {
+        return Tensor::zeros((batch, hidden), input.dtype(), input.device());
+    }
+    let states = reference(input, lengths, parameters, hidden, direction)?;
+    let at = match direction {
+        Direction::Forward => steps - 1, // A state is held beyond the true length.
+        Direction::Backward => 0,
+    };
+    states.narrow(1, at, 1)?.squeeze(1)
+}
+
 /// [`lstm`](crate::lstm) in candle operations.
 pub fn reference(
     input: &Tensor,

@@ -11,6 +11,7 @@
 pub(crate) mod conv;
 mod exp;
 pub(crate) mod gemm;
+pub(crate) mod linear;
 pub(crate) mod norm_act_pool;
 pub(crate) mod optim;
 pub(crate) mod rnn;

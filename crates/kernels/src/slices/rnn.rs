@@ -30,6 +30,9 @@ pub(crate) struct Sizes {
     pub(crate) hidden: usize,
     /// Whether the last step comes first.
     pub(crate) reverse: bool,
+    /// Whether of the states of a row only the one after its last step leaves the layer, `(batch, hidden)`: states that nobody reads,
+    /// and gradients of zeros for them, would be most of the memory of a step.
+    pub(crate) only_last: bool,
 }
 
 impl Sizes {
@@ -46,6 +49,14 @@ impl Sizes {
     /// Four gates: a multiple of the panel.
     fn gates(&self) -> usize {
         4 * self.gate()
+    }
+
+    /// Numbers of a row that leave the layer.
+    fn given(&self) -> usize {
+        match self.only_last {
+            true => self.hidden,
+            false => self.steps * self.hidden,
+        }
     }
 
     fn work(&self) -> usize {
@@ -126,15 +137,15 @@ impl Block {
 }
 
 /// All hidden states of a batch, `(batch, steps, hidden)`; beyond a row's length its last state, or 0 where the last step
-/// comes first. `lengths` are at most `sizes.steps`.
+/// comes first. Or the last state of each row, `(batch, hidden)`; of a row without steps 0. `lengths` are at most `sizes.steps`.
 pub(crate) fn forward(
     sizes: Sizes,
     lengths: &[u32],
     input: &[f32],
     parameters: &[f32],
 ) -> (Vec<f32>, Saved) {
-    let mut output = vec![0.0; sizes.batch * sizes.steps * sizes.hidden];
-    if output.is_empty() {
+    let mut output = vec![0.0; sizes.batch * sizes.given()];
+    if sizes.batch * sizes.steps * sizes.hidden == 0 {
         return (
             output,
             Saved {
@@ -147,7 +158,7 @@ pub(crate) fn forward(
     let size = ROWS * sizes.steps;
     let blocks = lengths
         .chunks(ROWS)
-        .zip(output.chunks_mut(size * sizes.hidden))
+        .zip(output.chunks_mut(ROWS * sizes.given()))
         .enumerate()
         .collect();
     let blocks = run(sizes.work(), blocks, |(i, (lengths, output))| {
@@ -179,7 +190,7 @@ fn gather(sizes: &Sizes, block: &mut Block, input: &[f32]) {
 
 /// Repeats the last state of each row to the end.
 fn hold(sizes: &Sizes, lengths: &[u32], output: &mut [f32]) {
-    if sizes.reverse {
+    if sizes.reverse || sizes.only_last {
         return;
     }
     let width = sizes.hidden;
@@ -314,9 +325,15 @@ impl WithSimd for Forward<'_> {
                     &mut new_cell,
                     &mut new_output,
                 );
-                let place = (rows[event] as usize * sizes.steps + sizes.time(order)) * h;
-                output[place..][..h].copy_from_slice(&new_output[..h]);
-                if next[event] != NONE {
+                let (row, last) = (rows[event] as usize, next[event] == NONE);
+                let place = match sizes.only_last {
+                    true => row * h,
+                    false => (row * sizes.steps + sizes.time(order)) * h,
+                };
+                if last || !sizes.only_last {
+                    output[place..][..h].copy_from_slice(&new_output[..h]);
+                }
+                if !last {
                     let next = next[event] as usize * gate;
                     cells[next..][..gate].copy_from_slice(&new_cell);
                     outputs[next..][..gate].copy_from_slice(&new_output);
@@ -475,7 +492,7 @@ pub(crate) fn backward(
         Some(to_input) if size > 0 => to_input.chunks_mut(size).map(Some).collect(),
         _ => blocks.iter().map(|_| None).collect(),
     };
-    let gradients = gradient.chunks(ROWS * sizes.steps * sizes.hidden);
+    let gradients = gradient.chunks(ROWS * sizes.given());
     let tasks = blocks
         .into_iter()
         .zip(lengths.chunks(ROWS))
@@ -598,13 +615,19 @@ impl WithSimd for Backward<'_> {
             }
             for event in from..to {
                 let (row, time) = (rows[event] as usize, sizes.time(order));
-                let given = |time: usize| &gradient[(row * sizes.steps + time) * h..][..h];
-                to_output[..h].copy_from_slice(given(time));
+                let given = |time: usize| match sizes.only_last {
+                    true => &gradient[row * h..][..h],
+                    false => &gradient[(row * sizes.steps + time) * h..][..h],
+                };
+                match sizes.only_last && next[event] != NONE {
+                    true => to_output.fill(0.0),
+                    false => to_output[..h].copy_from_slice(given(time)),
+                }
                 let later = (next[event] != NONE).then(|| (next[event] as usize - to) * gate);
                 match later {
                     Some(later) => add(&mut to_output, &to_outputs_later[later..][..gate]),
                     // The last state is held to the end, and gathers what is asked of it there.
-                    None if !sizes.reverse => {
+                    None if !sizes.reverse && !sizes.only_last => {
                         for time in lengths[row] as usize..sizes.steps {
                             add(&mut to_output[..h], given(time));
                         }

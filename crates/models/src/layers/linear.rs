@@ -63,10 +63,8 @@ impl Linear {
         } else {
             x.reshape(((), inputs))?
         };
-        let mut y = rows.matmul(&weight.t()?)?; // (rows, outputs)
-        if let Some(bias) = &self.bias {
-            y = y.broadcast_add(&bias.tensor(mode))?;
-        }
+        let bias = self.bias.as_ref().map(|bias| bias.tensor(mode));
+        let y = nearfar_kernels::linear(&rows, &weight, bias.as_ref())?; // (rows, outputs)
         if x.rank() == 2 {
             return Ok(y);
         }
