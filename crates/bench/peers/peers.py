@@ -53,11 +53,12 @@ def forget_peak():
 
 def training(model, x):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    directions = 2 if getattr(model, "bidirectional", False) else 1
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         y = model(x)
-        y = y[0] if isinstance(y, tuple) else y
+        y = y[1][0][-directions:] if isinstance(y, tuple) else y  # The last states of the last layer.
         loss = y.square().mean()
         loss.backward()
         optimizer.step()
@@ -72,6 +73,14 @@ def conv4():
         layers += [nn.Conv2d(channels, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)]
         channels = 64
     return nn.Sequential(*layers, nn.Flatten(1))
+
+
+def koch():
+    layers, channels = [], 1
+    for kernel, outputs, pool in [(10, 64, 2), (7, 128, 2), (4, 128, 2), (4, 256, 1)]:
+        layers += [nn.Conv2d(channels, outputs, kernel), nn.ReLU()] + [nn.MaxPool2d(pool)] * (pool > 1)
+        channels = outputs
+    return nn.Sequential(*layers, nn.Flatten(1), nn.Linear(9216, 4096), nn.Sigmoid())
 
 
 def loss(expression, n, dim=128, per_class=8):
@@ -114,12 +123,20 @@ def make(size):
         return training(conv4(), torch.randn(size, 1, 28, 28))
     if name == "lstm":
         return training(nn.LSTM(64, 128, batch_first=True), torch.randn(size, 32, 64))
+    if name == "bilstm2":
+        lstm = nn.LSTM(64, 128, num_layers=2, bidirectional=True, batch_first=True)
+        return training(lstm, torch.randn(size, 32, 64))
+    if name == "mlp":
+        mlp = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 128))
+        return training(mlp, torch.randn(size, 784))
+    if name == "koch":
+        return training(koch(), torch.randn(size, 1, 105, 105))
     if len(sys.argv) > 4:
         return loss(sys.argv[4], size)
     sys.exit(f"unknown case {case}")
 
 
-make(64)()  # What a first repetition brings into memory for good, code above all, is no part of what a batch takes.
+make(64 if len(sys.argv) > 4 else 4)()  # What a first repetition brings into memory for good, code above all, is no part of what a batch takes.
 step = make(int(case.rsplit("_", 1)[1]))
 before = peak_mb()
 forget_peak()

@@ -10,7 +10,7 @@ use nearfar_losses::{
     Compares, CrossBatchMemory, Join, LossConfig, Memory, SelfSupervised, SelfSupervision,
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
-use nearfar_models::{Conv4, InputShape, Lstm, ModelConfig, Params};
+use nearfar_models::{Conv4, InputShape, Koch, Lstm, Mlp, ModelConfig, Params};
 use nearfar_trainer::Gradients;
 use nearfar_trainer::OptimizerConfig;
 use nearfar_trainer::optim::{Adam, Move, Optimizer};
@@ -20,7 +20,14 @@ use crate::losses::{LOSSES, MORE, Pair, SIZES, Shown};
 use crate::{Error, clock};
 
 /// The cases of a training step: what is done, and how large the batch is.
-const STEPS: [&str; 2] = ["conv4_128", "lstm_128"];
+const STEPS: [&str; 6] = [
+    "conv4_128",
+    "conv4_512",
+    "lstm_128",
+    "bilstm2_128",
+    "mlp_512",
+    "koch_32",
+];
 
 /// Every case, by group.
 pub(crate) fn all() -> Vec<(&'static str, String)> {
@@ -97,14 +104,16 @@ fn parts(name: &str) -> Result<(&str, usize), Error> {
     Ok((kind, size.parse()?))
 }
 
-/// The size of the repetition before all others.
+/// The size of the repetition before all others, of a loss and of a training step.
 const SMALL: usize = 64;
+const SMALL_STEP: usize = 4;
 
 /// Answers each line on standard input, a number of repetitions, with the time they took.
 pub(crate) fn serve(name: &str, rows: Option<&Path>) -> Result<(), Error> {
     // What a first repetition brings into memory for good, code above all, is no part of what a batch takes.
     let (kind, _) = parts(name)?;
-    make(&format!("{kind}_{SMALL}"), rows)?()?;
+    let small = if rows.is_some() { SMALL } else { SMALL_STEP };
+    make(&format!("{kind}_{small}"), rows)?()?;
     let mut step = make(name, rows)?;
     clock::forget_peak();
     let before = clock::peak_mb();
@@ -152,10 +161,32 @@ fn make(name: &str, rows: Option<&Path>) -> Result<Step, Error> {
             });
             training(&model, &shape, Input::Dense(normal((size, 1, 28, 28))?))
         }
-        "lstm" => {
-            let shape = InputShape::Frames { features: 64 };
-            let model = ModelConfig::Lstm(Lstm {
+        "mlp" => {
+            let model = ModelConfig::Mlp(Mlp {
                 width: 128,
+                hidden: vec![512],
+                normalize: false,
+                ..Mlp::default()
+            });
+            let input = Input::Dense(normal((size, 784))?);
+            training(&model, &InputShape::Features(784), input)
+        }
+        "koch" => {
+            let shape = InputShape::Image {
+                channels: 1,
+                height: 105,
+                width: 105,
+            };
+            let input = Input::Dense(normal((size, 1, 105, 105))?);
+            training(&ModelConfig::Koch(Koch::default()), &shape, input)
+        }
+        "lstm" | "bilstm2" => {
+            let shape = InputShape::Frames { features: 64 };
+            let deep = kind == "bilstm2";
+            let model = ModelConfig::Lstm(Lstm {
+                width: if deep { 256 } else { 128 }, // 128 in each direction.
+                layers: if deep { 2 } else { 1 },
+                bidirectional: deep,
                 normalize: false,
                 ..Lstm::default()
             });

@@ -4,7 +4,7 @@ use candle_core::Result;
 use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
-use crate::backbones::{Conv4, DenseConv, Linear, Lstm, Mlp, MnistTwin};
+use crate::backbones::{Conv4, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin};
 use crate::{InputShape, Params};
 
 /// From the list: the enum of a run file, every model with its defaults, and the way to build one.
@@ -88,6 +88,7 @@ macro_rules! models {
 models! {
     "conv4" = Conv4, "four blocks of convolution, batch normalization, ReLU and pooling, for images";
     "dense_conv" = DenseConv, "convolutions that keep the resolution, for images with masks";
+    "koch" = Koch, "four convolutions and a wide logistic layer, for characters of 105 × 105";
     "linear" = Linear, "one matrix, for vectors and for images as their pixels";
     "lstm" = Lstm, "word vectors and an LSTM, for sequences of tokens or frames";
     "mlp" = Mlp, "full layers with ReLU, for vectors and for images as their pixels";

@@ -5,7 +5,8 @@ use nearfar_core::{Encoded, Encoder, Fraction, Input, Mode, Parameter, Purpose, 
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Conv4, DenseConv, InputShape, Linear, Lstm, Mlp, MnistTwin, ModelConfig, Params, Pooling, Words,
+    Conv4, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig, Params, Pooling,
+    Words,
 };
 
 mod support;
@@ -60,6 +61,25 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             [small, frozen]
                 .map(|it| (ModelConfig::DenseConv(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Koch(_) => {
+            let small = Koch {
+                width: 5,
+                channels: 2,
+                ..Koch::default()
+            };
+            let unit = Koch {
+                normalize: true,
+                ..small.clone()
+            };
+            let image = InputShape::Image {
+                channels: 1,
+                height: 66,
+                width: 65,
+            };
+            [small, unit]
+                .map(|it| (ModelConfig::Koch(it), image.clone()))
                 .to_vec()
         }
         ModelConfig::Linear(_) => {
@@ -493,8 +513,13 @@ fn no_rows_give_no_embeddings() -> Result<()> {
 
 #[test]
 fn a_model_says_what_it_reads() -> Result<()> {
+    let image = InputShape::Image {
+        channels: 1,
+        height: 70, // Large enough for all.
+        width: 65,
+    };
     let shapes = [
-        IMAGE,
+        image,
         InputShape::Features(4),
         TOKENS,
         InputShape::Frames { features: 3 },

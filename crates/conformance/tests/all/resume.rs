@@ -19,7 +19,7 @@ use nearfar_losses::{
     SelfSupervised, SelfSupervision, Sum,
 };
 use nearfar_miners::{MinerConfig, PairMargin};
-use nearfar_models::{Conv4, DenseConv, InputShape, Lstm, Mlp, ModelConfig, Params};
+use nearfar_models::{Conv4, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params};
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
     Answer, Checkpoint, Checkpoints, Ended, Event, OptimizerConfig, Options, Run, ScheduleConfig,
@@ -205,6 +205,11 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
         }),
         ModelConfig::Lstm(it) => ModelConfig::Lstm(Lstm {
             width: 8,
+            ..it.clone()
+        }),
+        ModelConfig::Koch(it) => ModelConfig::Koch(Koch {
+            width: 8,
+            channels: 2,
             ..it.clone()
         }),
         other => other.clone(),
@@ -395,19 +400,25 @@ struct Generated {
 enum Kind {
     Features,
     Tokens,
-    Glyphs(Glyphs),
+    Glyphs(Glyphs, usize),
+}
+
+/// Images of this side.
+fn glyphs(side: usize) -> Kind {
+    let glyphs = Glyphs::new(CLASSES, SAMPLES, side, SEED);
+    Kind::Glyphs(glyphs.expect("a few"), side)
 }
 
 const FEATURES: usize = 8;
 const VOCABULARY: usize = 20;
-const SIDE: usize = 16;
 
 impl Generated {
     fn new(model: &ModelConfig, scored: bool) -> Self {
         let kind = match model {
             ModelConfig::Conv4(_) | ModelConfig::DenseConv(_) | ModelConfig::MnistTwin(_) => {
-                Kind::Glyphs(Glyphs::new(CLASSES, SAMPLES, SIDE, SEED).expect("a few"))
+                glyphs(16)
             }
+            ModelConfig::Koch(_) => glyphs(65),
             ModelConfig::Lstm(_) => Kind::Tokens,
             _ => Kind::Features,
         };
@@ -431,10 +442,10 @@ impl Generated {
             Kind::Tokens => InputShape::Tokens {
                 vocabulary: VOCABULARY,
             },
-            Kind::Glyphs(_) => InputShape::Image {
+            Kind::Glyphs(_, side) => InputShape::Image {
                 channels: 1,
-                height: SIDE,
-                width: SIDE,
+                height: side,
+                width: side,
             },
         }
     }
@@ -443,7 +454,7 @@ impl Generated {
         let class = self.labels[index as usize];
         let mut rng = SEED.rng(Purpose::Generation, u64::from(index));
         Ok(match &self.kind {
-            Kind::Glyphs(glyphs) => glyphs.sample(index)?.inputs.remove(0),
+            Kind::Glyphs(glyphs, _) => glyphs.sample(index)?.inputs.remove(0),
             Kind::Features => {
                 let mut center = SEED.rng(Purpose::Generation, 1000 + u64::from(class));
                 let numbers = (0..FEATURES).map(|_| 2.0 * center.normal() + rng.normal());

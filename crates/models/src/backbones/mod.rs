@@ -5,6 +5,7 @@
 
 mod conv4;
 mod dense_conv;
+mod koch;
 mod linear;
 mod lstm;
 mod mlp;
@@ -12,6 +13,7 @@ mod mnist_twin;
 
 pub use conv4::Conv4;
 pub use dense_conv::DenseConv;
+pub use koch::Koch;
 pub use linear::Linear;
 pub use lstm::{Lstm, Words};
 pub use mlp::Mlp;
