@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    Error,
+    Error, built,
     docs::{self, Entry},
     program,
 };
@@ -37,7 +37,7 @@ type Scores = BTreeMap<String, f64>;
 impl CompareLosses {
     /// Trains with each, and prints a table.
     pub(crate) fn run(&self, root: &Path) -> Result<(), Error> {
-        let mut reference = docs::reference(root)?;
+        let mut reference = docs::reference(root, &built::programs(root)?.nearfar)?;
         let losses = reference.remove("losses").unwrap_or_default();
         let names = self.names(&losses)?;
         let mut table = BTreeMap::new();

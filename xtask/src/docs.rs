@@ -26,28 +26,18 @@ pub(crate) struct Entry {
     pub(crate) reads: Option<String>,
 }
 
-/// The reference as `nearfar` gives it.
-pub(crate) fn reference(root: &Path) -> Result<Reference, Error> {
-    read(&json(root)?)
+/// The reference as the `nearfar` at that path gives it.
+pub(crate) fn reference(root: &Path, nearfar: &str) -> Result<Reference, Error> {
+    read(&json(root, nearfar)?)
 }
 
-fn json(root: &Path) -> Result<Vec<u8>, Error> {
-    let arguments = [
-        "run",
-        "--quiet",
-        "--package",
-        "nearfar",
-        "--",
-        "config",
-        "reference",
-        "--json",
-    ];
-    program::output(&program::cargo(), arguments, root)
+fn json(root: &Path, nearfar: &str) -> Result<Vec<u8>, Error> {
+    program::output(nearfar, ["config", "reference", "--json"], root)
 }
 
 /// Writes the reference, or with `check` compares it with what is there.
-pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
-    let pages = pages(&json(root)?)?;
+pub(crate) fn run(root: &Path, nearfar: &str, check: bool) -> Result<(), Error> {
+    let pages = pages(&json(root, nearfar)?)?;
     let folder = root.join("docs/reference");
     let (written, stale) = compare(&folder, &pages)?;
     let named = |names: &[String]| {

@@ -22,6 +22,9 @@ pub(crate) enum Error {
     /// A program failed. It has said why.
     #[error("{program} failed")]
     Program { program: String, code: Option<i32> },
+    /// Cargo succeeded, and yet did not say where a program is.
+    #[error("cargo did not say where it built `{name}`; is it still in the workspace?")]
+    NotBuilt { name: &'static str },
     /// The reference that `nearfar` gives is not of the form expected.
     #[error("`nearfar config reference --json` gave something else than was expected")]
     Reference { source: serde_json::Error },
@@ -71,7 +74,8 @@ impl Error {
                 .unwrap_or(1),
             Self::NoSuchLoss { .. } => 2,
             Self::Reading { .. } => 3,
-            Self::Reference { .. }
+            Self::NotBuilt { .. }
+            | Self::Reference { .. }
             | Self::Key { .. }
             | Self::OutOfDate { .. }
             | Self::Runs { .. } => 1,

@@ -11,6 +11,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod built;
 mod compare_losses;
 mod docs;
 mod error;
@@ -59,7 +60,10 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::FetchData(task) => task.run(&root),
         Task::CompareLosses(task) => task.run(&root),
-        Task::Docs { check } => docs::run(&root, check).and_then(|()| pictures::run(&root, check)),
+        Task::Docs { check } => built::programs(&root).and_then(|built| {
+            docs::run(&root, &built.nearfar, check)?;
+            pictures::run(&root, &built.pictures, check)
+        }),
         Task::Ci { full } => program::run(
             "bash",
             [".ci/run"].into_iter().chain(full.then_some("--full")),

@@ -4,18 +4,12 @@ use std::path::Path;
 
 use crate::{Error, program};
 
-/// Draws them, or with `check` fails where one would change.
-pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
-    let arguments = [
-        "run",
-        "--quiet",
-        "--package",
-        "nearfar-conformance",
-        "--example",
-        "pictures",
-        "--",
-        "docs/images/guide",
-    ];
+/// Draws them with the program at that path, or with `check` fails where one would change.
+pub(crate) fn run(root: &Path, pictures: &str, check: bool) -> Result<(), Error> {
     let check = check.then_some("--check");
-    program::run(&program::cargo(), arguments.into_iter().chain(check), root)
+    program::run(
+        pictures,
+        ["docs/images/guide"].into_iter().chain(check),
+        root,
+    )
 }

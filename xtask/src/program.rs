@@ -63,5 +63,13 @@ fn command<'a>(
 ) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder);
+    // What cargo says of xtask is not for others: ring's build script runs again where it differs, and all that use ring compile again.
+    let of_xtask = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    });
+    for name in of_xtask {
+        command.env_remove(name);
+    }
     command
 }

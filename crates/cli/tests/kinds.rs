@@ -45,6 +45,17 @@ fn trained(folder: &Path, template: &str, changes: &[&str]) -> String {
     format!("{checked}\n{notes}\n{output}")
 }
 
+/// What the check of the data says, which it ends with the exit code of bad data.
+fn problems(folder: &Path, data: &str) -> String {
+    run(nearfar(folder).args(["data", "check", data]), 3).0
+}
+
+/// What a run with a change is refused with.
+fn refused(folder: &Path, change: &str, code: i32) -> String {
+    let train = ["train", "run.toml", "--out", "runs/other", "--set", change];
+    run(nearfar(folder).args(train), code).1
+}
+
 #[test]
 fn real_targets() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -80,10 +91,7 @@ fn real_targets() {
 
     csv += "1,2,3,inf\n1,2,3,old\n";
     write(&folder.path().join("table.csv"), csv);
-    let (problems, _) = run(
-        nearfar(folder.path()).args(["data", "check", "run.toml"]),
-        3,
-    );
+    let problems = problems(folder.path(), "run.toml");
     assert!(
         problems.contains("row 92: the target in `age` is `inf`; give every row"),
         "{problems}"
@@ -117,17 +125,7 @@ fn sets_of_labels() {
     for word in ["MAP", "Precision@10", "raw features"] {
         assert!(output.contains(word), "{word} is missing in\n{output}");
     }
-    let (_, error) = run(
-        nearfar(folder.path()).args([
-            "train",
-            "run.toml",
-            "--out",
-            "runs/other",
-            "--set",
-            "evaluation.scores=[\"nmi\"]",
-        ]),
-        2,
-    );
+    let error = refused(folder.path(), "evaluation.scores=[\"nmi\"]", 2);
     assert!(
         error.contains("`nmi` says nothing of data with sets of labels"),
         "{error}"
@@ -176,17 +174,7 @@ fn two_domains() {
         "{output}"
     );
 
-    let (_, error) = run(
-        nearfar(folder.path()).args([
-            "train",
-            "run.toml",
-            "--out",
-            "runs/other",
-            "--set",
-            "sampler={shuffled={}}",
-        ]),
-        3,
-    );
+    let error = refused(folder.path(), "sampler={shuffled={}}", 3);
     assert!(
         error.contains("`sampler.shuffled` does not look at domains"),
         "{error}"
@@ -195,10 +183,7 @@ fn two_domains() {
         &folder.path().join("list.csv"),
         csv.replace("c2,photo", "c2,scan"),
     );
-    let (problems, _) = run(
-        nearfar(folder.path()).args(["data", "check", "run.toml"]),
-        3,
-    );
+    let problems = problems(folder.path(), "run.toml");
     assert!(
         problems.contains("two domains are wanted in the column `domain`, but there are 3"),
         "{problems}"
@@ -240,23 +225,13 @@ fn masks() {
         "{output}"
     );
 
-    let (_, error) = run(
-        nearfar(folder.path()).args([
-            "train",
-            "run.toml",
-            "--out",
-            "runs/other",
-            "--set",
-            "augmentation=[{flip={}}]",
-        ]),
-        2,
-    );
+    let error = refused(folder.path(), "augmentation=[{flip={}}]", 2);
     assert!(
         error.contains("has `flip`") && error.contains("the masks"),
         "{error}"
     );
     std::fs::remove_file(folder.path().join("scenes/masks/3.pgm")).expect("it is there");
-    let (problems, _) = run(nearfar(folder.path()).args(["data", "check", "scenes"]), 3);
+    let problems = problems(folder.path(), "scenes");
     assert!(
         problems.contains("3.pgm: there is no mask of this name in scenes/masks"),
         "{problems}"

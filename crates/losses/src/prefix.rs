@@ -1,9 +1,9 @@
-//! State of parts, under their names.
+//! State and parameters of parts, under their names.
 
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
-use nearfar_core::Error;
+use nearfar_core::{Error, Parameter};
 
 /// A part's state under `prefix`.
 pub(crate) fn put(
@@ -13,6 +13,14 @@ pub(crate) fn put(
     state
         .into_iter()
         .map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+}
+
+/// A part's parameters under `prefix`.
+pub(crate) fn name(prefix: &str, parameters: Vec<Parameter>) -> impl Iterator<Item = Parameter> {
+    parameters.into_iter().map(move |parameter| Parameter {
+        name: format!("{prefix}{}", parameter.name),
+        ..parameter
+    })
 }
 
 /// What is under `prefix`, without it.

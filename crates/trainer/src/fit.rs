@@ -7,8 +7,9 @@ use nearfar_core::{Batch, Batches, BoxError, Input, Purpose, Span, Stateful};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
+use crate::progress::{Outcome, Position};
 use crate::run::{Evaluation, Limits, Run, Signals, check_names, checkpoint};
-use crate::trainer::{Outcome, Position, Trainer};
+use crate::trainer::Trainer;
 
 /// Watches a run: a progress bar, a log, early stopping, checkpoints.
 pub trait Observer: Stateful {

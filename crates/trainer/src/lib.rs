@@ -3,7 +3,10 @@
 
 // In reading order: one batch, what moves the parameters, the loop, what is kept of it.
 mod gradients;
+mod named;
+mod options;
 mod pattern;
+mod progress;
 mod towers;
 mod trainer;
 
@@ -28,7 +31,9 @@ pub use large_stack::{STACK_BYTES, on_large_stack};
 pub use lock::RunLock;
 pub use observers::{Best, Better, MetricsLog, SaveEvery};
 pub use optim::{Optimizer, OptimizerConfig};
+pub use options::{Group, Options};
+pub use progress::{Counters, Outcome, PartValue, Position};
 pub use run::{Evaluation, Limits, Run, Scores, Signals};
 pub use schedule::{Schedule, ScheduleConfig};
 pub use towers::Towers;
-pub use trainer::{Counters, Group, Options, Outcome, PartValue, Position, Trainer};
+pub use trainer::Trainer;

@@ -10,7 +10,8 @@ use nearfar_core::{Batches, BoxError, Span, Stateful};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::fit::Observer;
-use crate::trainer::{Trainer, TrainerState, to_device};
+use crate::named::to_device;
+use crate::trainer::{Trainer, TrainerState};
 
 /// Everything of a run that has a state; the observers by name, in the order in which they are told.
 pub struct Run {

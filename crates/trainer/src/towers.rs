@@ -7,7 +7,7 @@ use nearfar_core::{
     Batch, BoxError, EmbeddingTable, Embeddings, Encoded, Encoder, Error, Input, Mode, Parameter,
 };
 
-use crate::trainer::{copies, put};
+use crate::named::{copies, put};
 
 /// One encoder for all inputs of a batch, or one for each of them.
 ///

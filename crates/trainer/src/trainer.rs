@@ -1,134 +1,22 @@
 //! One batch: embed, compare, evaluate, differentiate, update.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::num::NonZeroU64;
 
 use candle_core::{Device, Tensor, Var};
 use nearfar_core::{
     Batch, BoxError, Comparison, EmbeddingTable, Embeddings, Encoder, Error as Kind, Evaluated,
-    Loss, Mode, NonNegative, Parameter, Positive, Purpose, Seed,
+    Loss, Mode, Purpose, Seed,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::gradients::{Gradients, all_finite, numbers};
+use crate::named::{copies, put, to_device};
 use crate::optim::{Move, Optimizer};
+use crate::options::Options;
 use crate::pattern;
+use crate::progress::{Counters, Outcome, PartValue, Position};
 use crate::schedule::Schedule;
 use crate::towers::Towers;
-
-/// How a trainer turns gradients into moves.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The one number that all random streams come from.
-    pub seed: Seed,
-    /// How many batches with something to learn make one update; their gradients are averaged.
-    pub accumulate: NonZeroU64,
-    /// Largest norm of all gradients together.
-    pub clip_norm: Option<Positive>,
-    /// Largest absolute value of a number in a gradient; not together with `clip_norm`.
-    pub clip_value: Option<Positive>,
-    /// Parameters with rates of their own; the first group that names a parameter counts.
-    pub groups: Vec<Group>,
-    /// Patterns of trained parameters that may be without a gradient.
-    pub allow_frozen: Vec<String>,
-}
-
-impl Default for Options {
-    /// One update a batch, gradients as they are.
-    fn default() -> Self {
-        Self {
-            seed: Seed(0),
-            accumulate: NonZeroU64::MIN,
-            clip_norm: None,
-            clip_value: None,
-            groups: Vec::new(),
-            allow_frozen: Vec::new(),
-        }
-    }
-}
-
-/// Parameters with a learning rate or weight decay of their own.
-///
-/// In a pattern, `*` stands for any text: `*.bias`, `loss.*`, `towers.1.*`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Group {
-    /// Pattern of the parameters' names.
-    pub parameters: String,
-    /// What the schedule's rate is multiplied with.
-    #[serde(default = "one")]
-    pub learning_rate: NonNegative,
-    /// What the optimizer's weight decay is multiplied with.
-    #[serde(default = "one")]
-    pub weight_decay: NonNegative,
-}
-
-fn one() -> NonNegative {
-    NonNegative::literal(1.0)
-}
-
-/// What came of one batch.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// The loss found no tuple that it could learn from. Nothing was changed.
-    NothingToLearn,
-    /// There was a loss.
-    Learned {
-        /// Its value.
-        loss: f64,
-        /// Its parts, in the order of the losses.
-        parts: Vec<PartValue>,
-        /// Norm before clipping: of the update's gradient, or of this batch's where gradients are still being gathered.
-        gradient_norm: f64,
-        /// The schedule's rate at this step.
-        learning_rate: f64,
-        /// Whether the parameters moved; not while gradients of several batches are gathered.
-        updated: bool,
-    },
-}
-
-/// A part of a loss as numbers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PartValue {
-    /// `positive`, `triplet`, …
-    pub name: &'static str,
-    /// None when there was nothing to average.
-    pub value: Option<f64>,
-    /// How many terms there were.
-    pub terms: usize,
-    /// How many of them were above zero.
-    pub active: usize,
-}
-
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// The epoch, from 0.
-    pub epoch: u64,
-    /// How many of its batches are done.
-    pub batch: u64,
-    /// How many steps were made, over all epochs.
-    pub step: u64,
-}
-
-/// What happened so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Counters {
-    /// Steps with a loss.
-    pub learned: u64,
-    /// Times the parameters moved.
-    pub updates: u64,
-    /// Steps with nothing to learn.
-    pub nothing_to_learn: u64,
-    /// Steps that were not applied because something was not finite.
-    pub not_finite: u64,
-    /// Whether the towers have passed the freeze gate.
-    pub towers_passed: bool,
-    /// Whether the loss's own parameters have passed it.
-    pub loss_passed: bool,
-}
 
 /// Everything that learns: towers, loss, optimizer, and where they stand. One call of [`step`](Self::step) is one batch.
 ///
@@ -603,62 +491,6 @@ pub(crate) struct TrainerState {
     pub(crate) optimizer: BTreeMap<String, Tensor>,
     pub(crate) gathered: BTreeMap<String, Tensor>,
     pub(crate) gathered_batches: u64,
-}
-
-pub(crate) fn copies(parameters: Vec<Parameter>) -> candle_core::Result<BTreeMap<String, Tensor>> {
-    let copy = |parameter: Parameter| {
-        // A step changes the parameter in its place, so that a clone would change with it.
-        let tensor = parameter.var.as_detached_tensor();
-        let tensor = if tensor.device().is_cpu() {
-            tensor.copy()?
-        } else {
-            tensor.to_device(&Device::Cpu)?
-        };
-        Ok((parameter.name, tensor))
-    };
-    parameters.into_iter().map(copy).collect()
-}
-
-pub(crate) fn put(
-    component: &str,
-    parameters: Vec<Parameter>,
-    values: &BTreeMap<String, Tensor>,
-) -> Result<(), Error> {
-    for parameter in &parameters {
-        let name = &parameter.name;
-        let Some(value) = values.get(name) else {
-            return Err(Error::misfit(component, format!("`{name}` is missing")));
-        };
-        if value.dims() != parameter.var.dims() || value.dtype() != parameter.var.dtype() {
-            let reason = format!(
-                "`{name}` is {:?} of shape {:?}, the run's {:?} of shape {:?}",
-                value.dtype(),
-                value.dims(),
-                parameter.var.dtype(),
-                parameter.var.dims()
-            );
-            return Err(Error::misfit(component, reason));
-        }
-    }
-    let known: BTreeSet<&str> = parameters.iter().map(|it| it.name.as_str()).collect();
-    if let Some(name) = values.keys().find(|name| !known.contains(name.as_str())) {
-        return Err(Error::misfit(component, format!("`{name}` is unknown")));
-    }
-    for parameter in &parameters {
-        let value = values[&parameter.name].to_device(parameter.var.device())?;
-        parameter.var.set(&value)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn to_device(
-    tensors: BTreeMap<String, Tensor>,
-    device: &Device,
-) -> Result<BTreeMap<String, Tensor>, Error> {
-    let moved = tensors
-        .into_iter()
-        .map(|(name, tensor)| Ok((name, tensor.to_device(device)?)));
-    moved.collect()
 }
 
 /// The loss and its parts on the host, in one transfer.

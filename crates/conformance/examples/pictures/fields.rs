@@ -3,6 +3,7 @@
 use candle_core::Result;
 
 use crate::contour::Grid;
+use crate::panels::Panels;
 use crate::pull::Asked;
 use crate::svg::{FARTHEST, Plane, Svg, arrow, n};
 
@@ -229,44 +230,20 @@ fn key(svg: &mut Svg, y: f64) {
 
 /// A picture of panels.
 fn panels(title: &str, others: (&str, &str), panels: &[Panel]) -> Result<String> {
-    const COLUMNS: usize = 4;
-    const SIDE: f64 = 168.0;
-    const ACROSS: f64 = 208.0;
-    const DOWN: f64 = 236.0;
-    let rows = panels.len().div_ceil(COLUMNS);
-    let mut svg = Svg::new(title, 52.0 + rows as f64 * DOWN);
+    let table = Panels {
+        count: panels.len(),
+        down: 236.0,
+    };
+    let mut svg = Svg::new(title, 52.0 + table.height());
     key(&mut svg, 30.0);
     for (index, panel) in panels.iter().enumerate() {
-        let (column, row) = (index % COLUMNS, index / COLUMNS);
-        let plane = Plane {
-            corner: (46.0 + column as f64 * ACROSS, 88.0 + row as f64 * DOWN),
-            side: SIDE,
-        };
-        let (left, top) = plane.corner;
-        svg.rect("card", plane.corner, (SIDE, SIDE));
+        let plane = table.plane(index);
+        svg.rect("card", plane.corner, (plane.side, plane.side));
         let strongest = field(&mut svg, &plane, &Asked::new(panel.loss, panel.miner))?;
         plane.frame(&mut svg, (true, true));
-        svg.text(left, top - 22.0, "title mono", panel.title);
-        svg.text(left, top - 7.0, "soft small", panel.settings);
         let strongest = format!("max {}", rounded(strongest));
-        svg.text(left + SIDE, top - 7.0, "soft small end", &strongest);
-        if row + 1 == rows {
-            svg.text(
-                left + SIDE / 2.0,
-                top + SIDE + 29.0,
-                "middle small",
-                &format!("distance to the {}", others.0),
-            );
-        }
-        if column == 0 {
-            let (x, y) = (left - 26.0, top + SIDE / 2.0);
-            svg.raw(&format!(
-                r#"<text class="middle small" transform="translate({} {}) rotate(-90)">distance to the {}</text>"#,
-                n(x),
-                n(y),
-                others.1
-            ));
-        }
+        let told = (panel.title, panel.settings, &*strongest);
+        table.labels(&mut svg, index, told, others);
     }
     Ok(svg.finish())
 }

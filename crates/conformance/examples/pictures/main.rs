@@ -17,6 +17,7 @@ mod contour;
 mod fields;
 mod handwriting;
 mod miners;
+mod panels;
 mod pull;
 mod samplers;
 mod svg;

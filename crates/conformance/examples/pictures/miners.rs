@@ -8,6 +8,7 @@ use nearfar_metrics::Euclidean;
 use nearfar_miners::MinerConfig;
 
 use crate::handwriting::{Handwriting, define};
+use crate::panels::Panels;
 use crate::svg::{Plane, Svg, n};
 
 /// A batch on the host, as a miner sees it.
@@ -74,16 +75,15 @@ const MINERS: [Panel; 16] = [
 
 /// The batch over the plane of the two distances.
 pub(crate) fn plane_of_distances() -> Result<String> {
-    const COLUMNS: usize = 4;
-    const SIDE: f64 = 168.0;
-    const ACROSS: f64 = 208.0;
-    const DOWN: f64 = 226.0;
     let handwriting = Handwriting::new(16, true);
     let batch = Batch::new(&handwriting, handwriting.some(&[1, 3, 5, 8, 9], 4, 0))?;
-    let rows = MINERS.len() / COLUMNS;
+    let table = Panels {
+        count: MINERS.len(),
+        down: 226.0,
+    };
     let mut svg = Svg::new(
         "Which triplets each miner takes of one batch, over the plane of their two distances",
-        66.0 + rows as f64 * DOWN + 22.0,
+        66.0 + table.height() + 22.0,
     );
     let point = |plane: &Plane, (a, p, other): (u32, u32, u32)| {
         let x = plane.x(batch.candidates.distance(a, p));
@@ -93,7 +93,7 @@ pub(crate) fn plane_of_distances() -> Result<String> {
     // All of them once, in the corner; each panel uses it.
     let corner = Plane {
         corner: (0.0, 0.0),
-        side: SIDE,
+        side: Panels::SIDE,
     };
     let dots: String = batch.all.iter().map(|it| point(&corner, it)).collect();
     svg.raw(&format!(
@@ -115,13 +115,9 @@ pub(crate) fn plane_of_distances() -> Result<String> {
         "one whose “negative” is of the anchor's own class",
     );
     for (index, Panel(name, settings, miner)) in MINERS.iter().enumerate() {
-        let (column, row) = (index % COLUMNS, index / COLUMNS);
-        let plane = Plane {
-            corner: (46.0 + column as f64 * ACROSS, 88.0 + row as f64 * DOWN),
-            side: SIDE,
-        };
+        let plane = table.plane(index);
         let (left, top) = plane.corner;
-        svg.rect("card", plane.corner, (SIDE, SIDE));
+        svg.rect("card", plane.corner, (plane.side, plane.side));
         plane.frame(&mut svg, (true, true));
         svg.raw(&format!(
             r##"<use href="#all" x="{}" y="{}"/>"##,
@@ -146,25 +142,9 @@ pub(crate) fn plane_of_distances() -> Result<String> {
         if !odd.is_empty() {
             svg.raw(&format!(r#"<path class="dots odd" d="{odd}"/>"#));
         }
-        svg.text(left, top - 22.0, "title mono", name);
-        svg.text(left, top - 7.0, "soft small", settings);
         let count = format!("{} of {}", mined.len(), batch.all.len());
-        svg.text(left + SIDE, top - 7.0, "soft small end", &count);
-        if row + 1 == rows {
-            svg.text(
-                left + SIDE / 2.0,
-                top + SIDE + 29.0,
-                "middle small",
-                "distance to the positive",
-            );
-        }
-        if column == 0 {
-            svg.raw(&format!(
-                r#"<text class="middle small" transform="translate({} {}) rotate(-90)">distance to the negative</text>"#,
-                n(left - 26.0),
-                n(top + SIDE / 2.0)
-            ));
-        }
+        let told = (*name, *settings, &*count);
+        table.labels(&mut svg, index, told, ("positive", "negative"));
     }
     Ok(svg.finish())
 }

@@ -1,16 +1,18 @@
 //! One batch of each sampler, of digits.
 
 use candle_core::Result;
+use nearfar_catalogue::Digits;
 use nearfar_core::{Purpose, Seed};
-use nearfar_datasets::{Dataset, Error, Sample, SamplerConfig, Value};
+use nearfar_datasets::{Annotation, Dataset, Error, Sample, SamplerConfig, Value};
 
 use crate::handwriting::{Handwriting, define};
 use crate::svg::{Svg, n};
 
-/// The digits as data with classes.
+/// The digits as data with classes, of two domains if `domains` is not empty.
 struct Labeled {
     labels: Vec<u32>,
     names: Vec<String>,
+    domains: Vec<u32>,
 }
 
 impl Dataset for Labeled {
@@ -25,6 +27,36 @@ impl Dataset for Labeled {
     fn sample(&self, index: u32) -> std::result::Result<Sample, Error> {
         Ok(Sample::of(Value::Features(vec![index as f32])))
     }
+
+    fn annotation(&self) -> Annotation {
+        match self.domains[..] {
+            [] => Annotation::Classes,
+            _ => Annotation::Domains,
+        }
+    }
+
+    fn domains(&self) -> &[u32] {
+        &self.domains
+    }
+}
+
+/// Of each digit whether it is thin, 0, or bold, 1: whether it has at least as much ink as the middle one of its class.
+fn thin_or_bold(digits: &Digits) -> Vec<u32> {
+    let ink = |index: usize| digits.image(index).iter().map(|&it| u32::from(it)).sum();
+    let ink: Vec<u32> = (0..Digits::COUNT).map(ink).collect();
+    let middle = |label: u8| {
+        let of_class = digits.labels.iter().zip(&ink);
+        let mut of_class: Vec<u32> = of_class
+            .filter_map(|(&it, &ink)| (it == label).then_some(ink))
+            .collect();
+        of_class.sort_unstable();
+        of_class[of_class.len() / 2]
+    };
+    let middles: Vec<u32> = (0..10).map(middle).collect();
+    let labels = digits.labels.iter().zip(&ink);
+    labels
+        .map(|(&label, &ink)| u32::from(ink >= middles[usize::from(label)]))
+        .collect()
 }
 
 /// What stands below a batch.
@@ -32,6 +64,8 @@ enum Below {
     Nothing,
     /// For each group of so many, the same.
     Groups(&'static str),
+    /// For each group, its own.
+    EachGroup(&'static [&'static str]),
     /// For each of a group, its own.
     Each(&'static [&'static str]),
     /// For each pair, whether it is of one class.
@@ -62,7 +96,7 @@ const fn row(
     }
 }
 
-const BY_LABELS: [Row; 6] = [
+const BY_LABELS: [Row; 7] = [
     row(
         "shuffled",
         "any 16",
@@ -83,6 +117,13 @@ const BY_LABELS: [Row; 6] = [
         "pairs = { size = 8 }",
         2,
         Below::Signs,
+    ),
+    row(
+        "two_domains",
+        "4 classes × 2, thin and bold",
+        "two_domains = { classes = 4, samples = 2 }",
+        8,
+        Below::EachGroup(&["thin", "bold"]),
     ),
     row(
         "episode",
@@ -176,10 +217,20 @@ pub(crate) fn batches() -> Result<String> {
     let data = Labeled {
         labels: table.labels.clone(),
         names: (0..10).map(|digit| digit.to_string()).collect(),
+        domains: Vec::new(),
+    };
+    let of_two_domains = Labeled {
+        labels: data.labels.clone(),
+        names: data.names.clone(),
+        domains: thin_or_bold(&handwriting.digits),
     };
     let draw = |row: &Row, shown: bool| -> Result<Vec<usize>> {
         let config: SamplerConfig = toml::from_str(row.sampler).expect("a sampler");
-        let mut sampler = config.build(&data).map_err(candle_core::Error::wrap)?;
+        let data = match config {
+            SamplerConfig::TwoDomains(_) => &of_two_domains,
+            _ => &data,
+        };
+        let mut sampler = config.build(data).map_err(candle_core::Error::wrap)?;
         if shown {
             sampler.refresh(table, &mut Seed(7).rng(Purpose::Refresh, 0))?;
         }
@@ -231,6 +282,9 @@ pub(crate) fn batches() -> Result<String> {
             match row.below {
                 Below::Nothing => {}
                 Below::Groups(name) => svg.text(middle, below, "soft small middle", name),
+                Below::EachGroup(names) => {
+                    svg.text(middle, below, "soft small middle", names[group]);
+                }
                 Below::Signs if labels[0] == labels[1] => {
                     svg.text(middle, below, "near small middle", "same");
                 }

@@ -154,3 +154,61 @@ fn class_neighbors(known: &Known, seen: &Seen, wanted: usize) -> Vec<u32> {
         (p != q).then_some(between + spreads[p] + spreads[q])
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::samplers::SamplerConfig;
+    use crate::samplers::tests::{data, far, places, refreshed, shrunk, stream, table};
+
+    #[test]
+    fn neighbors_of_classes_are_those_of_all_their_pairs() {
+        let data = data();
+        let shown = table(&data, 5, 1);
+        let config = shrunk(SamplerConfig::AnchorNeighborhood(
+            AnchorNeighborhood::default(),
+        ));
+        let sampler = refreshed(&config, &data, &shown);
+        let neighbors = places(&*sampler, "neighbors");
+        let labels = &data.labels;
+        let members = |class: u32| -> Vec<usize> {
+            (0..labels.len())
+                .filter(|&it| labels[it] == class)
+                .collect()
+        };
+        for class in 0..8 {
+            let between = |other: u32| {
+                let (own, others) = (members(class), members(other));
+                let pairs = own
+                    .iter()
+                    .flat_map(|a| others.iter().map(move |b| (*a, *b)));
+                let pairs: Vec<(usize, usize)> = pairs.collect();
+                let sum: f64 = pairs.iter().map(|&(a, b)| far(&shown, a, b)).sum();
+                sum / pairs.len() as f64
+            };
+            let mut others: Vec<(f64, u32)> = (0..8)
+                .filter(|&it| it != class)
+                .map(|it| (between(it), it))
+                .collect();
+            others.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let wanted: Vec<u32> = others.iter().take(5).map(|it| it.1).collect();
+            assert_eq!(neighbors[class as usize], wanted);
+        }
+        // Each region is the anchor and its nearest that are not there yet.
+        for batch in sampler.epoch(&data.labels, &mut stream(2)) {
+            let classes: Vec<u32> = batch
+                .chunks(2)
+                .map(|it| data.labels[it[0] as usize])
+                .collect();
+            let first: BTreeSet<u32> = neighbors[classes[0] as usize]
+                .iter()
+                .copied()
+                .filter(|&it| it != classes[3])
+                .take(2)
+                .collect();
+            assert_eq!(first, classes[1..3].iter().copied().collect());
+        }
+    }
+}

@@ -92,3 +92,43 @@ impl Sampler for FixedTriplets {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samplers::tests::{data, stream};
+
+    #[test]
+    fn the_list_of_triplets_is_fixed_and_comes_in_another_order() {
+        let data = data();
+        let sampler = FixedTriplets {
+            triplets: 25,
+            size: 4,
+            list: 3,
+        };
+        let epoch = |position| {
+            let rows = sampler.epoch(&data.labels, &mut stream(position)).concat();
+            let triplets: Vec<[u32; 3]> = rows.chunks(3).map(|it| [it[0], it[1], it[2]]).collect();
+            triplets
+        };
+        let (mut one, mut other) = (epoch(0), epoch(1));
+        assert_eq!(one.len(), 25);
+        assert_ne!(one, other);
+        one.sort_unstable();
+        other.sort_unstable();
+        assert_eq!(one, other);
+        for [anchor, positive, negative] in one {
+            let label = |it: u32| data.labels[it as usize];
+            assert!(anchor != positive && label(anchor) == label(positive));
+            assert_ne!(label(anchor), label(negative));
+        }
+        let another = FixedTriplets {
+            list: 4,
+            ..sampler.clone()
+        };
+        assert_ne!(
+            another.epoch(&data.labels, &mut stream(0)),
+            sampler.epoch(&data.labels, &mut stream(0))
+        );
+    }
+}

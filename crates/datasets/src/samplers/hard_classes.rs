@@ -205,6 +205,7 @@ impl Rule for HardClasses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samplers::SamplerConfig;
 
     #[test]
     fn the_classes_that_violate_most_are_added_and_of_equals_the_first() {
@@ -226,5 +227,15 @@ mod tests {
         assert_eq!(far, [2, 3, 1]);
         let max = sampler(HardForm::Max).choose(&[2, 4, 3, 1, 0], &rows, &own);
         assert_eq!(max, [2, 3, 1]);
+    }
+
+    #[test]
+    fn a_margin_is_any_finite_number() {
+        let config: SamplerConfig =
+            toml::from_str("hard_classes = { margin = -0.5 }").expect("finite");
+        let SamplerConfig::HardClasses(it) = config else {
+            panic!("it is named");
+        };
+        assert_eq!(it.margin, Finite::literal(-0.5));
     }
 }

@@ -240,3 +240,72 @@ impl Rule for HardNegatives {
         (0..batches).map(|_| batch()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samplers::SamplerConfig;
+    use crate::samplers::tests::{data, far, places, refreshed, stream, table};
+
+    #[test]
+    fn hard_negatives_are_the_most_similar_but_for_those_that_are_guarded_against() {
+        let data = data();
+        let shown = table(&data, 5, 1);
+        for (relative, absolute, skip) in [
+            (None, None, 0),
+            (Some(0.05), None, 2),
+            (None, Some(0.1), 0),
+            (Some(0.2), Some(0.3), 1),
+        ] {
+            let config = SamplerConfig::HardNegatives(HardNegatives {
+                anchors: 6,
+                negatives: 2,
+                range_min: skip,
+                range_max: 8,
+                relative_margin: relative.map(Fraction::literal),
+                absolute_margin: absolute.map(NonNegative::literal),
+                ..HardNegatives::default()
+            });
+            let sampler = refreshed(&config, &data, &shown);
+            let lists = places(&*sampler, "negatives");
+            let similar = |a: usize, b: usize| 1.0 - far(&shown, a, b) / 2.0;
+            let count = data.labels.len();
+            let labels = &data.labels;
+            let of_class = |a: usize, same: bool| {
+                (0..count).filter(move |&it| it != a && (labels[it] == labels[a]) == same)
+            };
+            for (anchor, list) in lists.iter().enumerate() {
+                let mut foreign: Vec<usize> = of_class(anchor, false).collect();
+                foreign.sort_by(|&x, &y| similar(anchor, y).total_cmp(&similar(anchor, x)));
+                let own = of_class(anchor, true)
+                    .map(|it| similar(anchor, it))
+                    .fold(f64::MIN, f64::max);
+                let kept = foreign[skip..8].iter().copied().filter(|&it| {
+                    let s = similar(anchor, it);
+                    relative.is_none_or(|r| s <= own - r * own.abs())
+                        && absolute.is_none_or(|m| s <= own - m)
+                });
+                let wanted: Vec<u32> = kept.map(|it| it as u32).collect();
+                let found: Vec<u32> = list.iter().copied().filter(|&it| it != u32::MAX).collect();
+                assert_eq!(found, wanted, "of {anchor}");
+            }
+            for batch in sampler.epoch(&data.labels, &mut stream(2)) {
+                assert_eq!(batch.len(), 24);
+                for rows in batch.chunks(4) {
+                    let label = |it: u32| data.labels[it as usize];
+                    assert!(rows[0] != rows[1] && label(rows[0]) == label(rows[1]));
+                    assert!(label(rows[2]) != label(rows[0]) && label(rows[3]) != label(rows[0]));
+                    assert_ne!(rows[2], rows[3]);
+                    let list: Vec<u32> = lists[rows[0] as usize]
+                        .iter()
+                        .copied()
+                        .filter(|&it| it != u32::MAX)
+                        .collect();
+                    for (&row, &listed) in rows[2..].iter().zip(&list) {
+                        assert_eq!(row, listed, "the first of the list");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -156,3 +156,60 @@ impl Rule for LossProportional {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samplers::SamplerConfig;
+    use crate::samplers::tests::{data, far, numbers, refreshed, stream, table};
+
+    #[test]
+    fn losses_are_those_of_each_sample_s_hardest_triplet_and_draws_follow_them() {
+        let data = data();
+        let shown = table(&data, 5, 1);
+        let config = SamplerConfig::LossProportional(LossProportional {
+            classes: 1,
+            samples: 1,
+            batches: Some(20_000),
+            ..LossProportional::default()
+        });
+        let sampler = refreshed(&config, &data, &shown);
+        let losses = numbers(&*sampler, "losses");
+        let count = data.labels.len();
+        for (a, &loss) in losses.iter().enumerate() {
+            let (mut positive, mut negative) = (f64::MIN, f64::MAX);
+            for b in (0..count).filter(|&b| b != a) {
+                let distance = far(&shown, a, b).sqrt();
+                if data.labels[a] == data.labels[b] {
+                    positive = positive.max(distance);
+                } else {
+                    negative = negative.min(distance);
+                }
+            }
+            let wanted = (positive - negative + 0.2).max(0.0);
+            assert!((f64::from(loss) - wanted).abs() < 1e-3, "{loss} {wanted}");
+        }
+        // A class in proportion to its mean, and a sample in proportion to its own.
+        let floor = 0.1 * losses.iter().map(|&it| f64::from(it)).sum::<f64>() / count as f64;
+        let of_class = |class: u32| -> Vec<f64> {
+            let members = (0..count).filter(|&it| data.labels[it] == class);
+            members.map(|it| f64::from(losses[it]) + floor).collect()
+        };
+        let mean = |class: u32| of_class(class).iter().sum::<f64>() / of_class(class).len() as f64;
+        let all: f64 = (0..8).map(mean).sum();
+        let mut counts = vec![0.0; count];
+        for row in sampler.epoch(&data.labels, &mut stream(0)).concat() {
+            counts[row as usize] += 1.0;
+        }
+        for a in 0..count {
+            let class = data.labels[a];
+            let own = (f64::from(losses[a]) + floor) / of_class(class).iter().sum::<f64>();
+            let wanted = 20_000.0 * mean(class) / all * own;
+            assert!(
+                (counts[a] - wanted).abs() <= 5.0 * wanted.sqrt(),
+                "{} {wanted}",
+                counts[a]
+            );
+        }
+    }
+}

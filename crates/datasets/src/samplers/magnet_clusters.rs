@@ -299,3 +299,90 @@ impl MagnetClusters {
         means.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samplers::SamplerConfig;
+    use crate::samplers::tests::{data, distinct, numbers, places, refreshed, stream, table};
+
+    #[test]
+    fn clusters_are_of_one_class_and_their_impostors_the_nearest_of_others() {
+        let data = data();
+        let shown = table(&data, 5, 1);
+        let config = SamplerConfig::MagnetClusters(MagnetClusters {
+            clusters: 4,
+            samples: 3,
+            per_class: 2,
+            ..MagnetClusters::default()
+        });
+        let sampler = refreshed(&config, &data, &shown);
+        let of_sample: Vec<u32> = places(&*sampler, "cluster_of_sample").concat();
+        let impostors = places(&*sampler, "impostors");
+        let losses = numbers(&*sampler, "losses");
+        let members = |cluster: u32| -> Vec<usize> {
+            (0..of_sample.len())
+                .filter(|&it| of_sample[it] == cluster)
+                .collect()
+        };
+        let center = |cluster: u32| -> Vec<f64> {
+            let rows = members(cluster);
+            let sum = |k| {
+                rows.iter()
+                    .map(|&it| f64::from(shown.row(it)[k]))
+                    .sum::<f64>()
+            };
+            (0..5).map(|k| sum(k) / rows.len() as f64).collect()
+        };
+        let from =
+            |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x - y).powi(2)).sum() };
+        let row = |it: usize| -> Vec<f64> { shown.row(it).iter().map(|&x| f64::from(x)).collect() };
+        for (sample, &cluster) in of_sample.iter().enumerate() {
+            assert_eq!(
+                cluster / 2,
+                data.labels[sample],
+                "classes are numbered as their labels"
+            );
+            // Of its class's two centers, its own is the nearest.
+            let other = cluster ^ 1;
+            let own = from(&row(sample), &center(cluster));
+            assert!(own <= from(&row(sample), &center(other)) + 1e-5);
+        }
+        for cluster in 0..16 {
+            let own = center(cluster);
+            let others = (0..16).filter(|it| it / 2 != cluster / 2);
+            let mut others: Vec<(f64, u32)> =
+                others.map(|it| (from(&own, &center(it)), it)).collect();
+            others.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let wanted: Vec<u32> = others.iter().take(3).map(|it| it.1).collect();
+            assert_eq!(impostors[cluster as usize], wanted);
+        }
+        // The losses, from the formula.
+        let count = of_sample.len() as f64;
+        let squares = |it: usize| from(&row(it), &center(of_sample[it]));
+        let variance = (0..of_sample.len()).map(squares).sum::<f64>() / (count - 1.0);
+        for cluster in 0..16 {
+            let loss = |it: &usize| {
+                let sum: f64 = (0..16)
+                    .filter(|other| other / 2 != cluster / 2)
+                    .map(|other| (-from(&row(*it), &center(other)) / (2.0 * variance)).exp())
+                    .sum();
+                (squares(*it) / (2.0 * variance) + 1.0 + sum.ln()).max(0.0)
+            };
+            let rows = members(cluster);
+            let wanted = rows.iter().map(loss).sum::<f64>() / rows.len() as f64;
+            let found = f64::from(losses[cluster as usize]);
+            assert!((found - wanted).abs() < 1e-4, "{found} {wanted}");
+        }
+        for batch in sampler.epoch(&data.labels, &mut stream(1)) {
+            let clusters: Vec<u32> = batch
+                .chunks(3)
+                .map(|it| of_sample[it[0] as usize])
+                .collect();
+            assert_eq!(clusters[1..], impostors[clusters[0] as usize]);
+            for rows in batch.chunks(3) {
+                assert_eq!(distinct(rows.iter().map(|&it| of_sample[it as usize])), 1);
+            }
+        }
+    }
+}

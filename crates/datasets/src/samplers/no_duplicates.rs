@@ -106,3 +106,35 @@ impl Sampler for Distinct {
         batches
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samplers::tests::{data, distinct, stream};
+
+    #[test]
+    fn no_input_is_twice_in_a_batch_and_every_sample_is_there_once() {
+        let mut data = data();
+        for repeated in [30, 5, 1] {
+            data.inputs = (0..data.labels.len() as u32)
+                .map(|it| it % repeated)
+                .collect();
+            let sampler = NoDuplicates {
+                size: 8,
+                drop_last: false,
+            };
+            let sampler = sampler.build(&data).expect("it fits");
+            let batches = sampler.epoch(&data.labels, &mut stream(0));
+            for batch in &batches {
+                assert!(batch.len() <= 8);
+                assert_eq!(
+                    distinct(batch.iter().map(|&it| data.inputs[it as usize])),
+                    batch.len()
+                );
+            }
+            let mut all = batches.concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..data.labels.len() as u32));
+        }
+    }
+}

@@ -3,19 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Tensor};
-use nearfar_core::{
-    Candidates, EmbeddingTable, Finite, Fraction, Miner, NonNegative, Purpose, Rng, Seed, Span,
-    Stateful, Triplets, Tuples,
-};
+use nearfar_core::{EmbeddingTable, Fraction, NonNegative, Purpose, Rng, Seed, Span};
 
 use super::*;
 use crate::{Dataset, Error, Sample, Value};
 
 /// Samples whose only input is a number; samples of one number are duplicates.
-struct Numbers {
-    labels: Vec<u32>,
+pub(super) struct Numbers {
+    pub(super) labels: Vec<u32>,
     names: Vec<String>,
-    inputs: Vec<u32>,
+    pub(super) inputs: Vec<u32>,
 }
 
 impl Dataset for Numbers {
@@ -32,7 +29,7 @@ impl Dataset for Numbers {
 }
 
 /// Eight classes of four to seven samples, of three super-classes, not in order.
-fn data() -> Numbers {
+pub(super) fn data() -> Numbers {
     let labels: Vec<u32> = (0..44).map(|it| (it * it + it / 3) % 8).collect();
     let mut labels: Vec<u32> = labels;
     for class in 0..8 {
@@ -48,7 +45,7 @@ fn data() -> Numbers {
     }
 }
 
-fn table(data: &Numbers, dim: usize, seed: u64) -> EmbeddingTable {
+pub(super) fn table(data: &Numbers, dim: usize, seed: u64) -> EmbeddingTable {
     let mut rng = Seed(seed).rng(Purpose::Generation, 0);
     let n = data.labels.len();
     let mut vectors = Vec::new();
@@ -105,7 +102,7 @@ fn small() -> Vec<SamplerConfig> {
     all
 }
 
-fn shrunk(config: SamplerConfig) -> SamplerConfig {
+pub(super) fn shrunk(config: SamplerConfig) -> SamplerConfig {
     use SamplerConfig as S;
     match config {
         S::Shuffled(it) => S::Shuffled(Shuffled { size: 9, ..it }),
@@ -176,11 +173,15 @@ fn shrunk(config: SamplerConfig) -> SamplerConfig {
     }
 }
 
-fn stream(position: u64) -> Rng {
+pub(super) fn stream(position: u64) -> Rng {
     Seed(4).rng(Purpose::Sampling, position)
 }
 
-fn refreshed(config: &SamplerConfig, data: &Numbers, table: &EmbeddingTable) -> Box<dyn Sampler> {
+pub(super) fn refreshed(
+    config: &SamplerConfig,
+    data: &Numbers,
+    table: &EmbeddingTable,
+) -> Box<dyn Sampler> {
     let mut sampler = config.build(data).expect("it fits");
     let mut rng = Seed(4).rng(Purpose::Refresh, 1);
     sampler.refresh(table, &mut rng).expect("it is of the data");
@@ -188,7 +189,7 @@ fn refreshed(config: &SamplerConfig, data: &Numbers, table: &EmbeddingTable) -> 
 }
 
 /// Rows that are hard on code.
-fn awkward_tables(data: &Numbers) -> Vec<(&'static str, EmbeddingTable)> {
+pub(super) fn awkward_tables(data: &Numbers) -> Vec<(&'static str, EmbeddingTable)> {
     let plain = table(data, 5, 1);
     let with = |change: &dyn Fn(usize, f32) -> f32| {
         let mut table = plain.clone();
@@ -420,7 +421,7 @@ fn what_cannot_be_done_is_refused_with_both_numbers() {
     }
 }
 
-fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> usize {
+pub(super) fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> usize {
     items.into_iter().collect::<BTreeSet<T>>().len()
 }
 
@@ -502,78 +503,18 @@ fn super_classes_are_few_in_a_batch_and_all_choices_are_made() {
     assert!(of_a.abs_diff(1000) < 137, "{of_a}"); // 2 of 8 classes; five standard deviations.
 }
 
-#[test]
-fn the_list_of_triplets_is_fixed_and_comes_in_another_order() {
-    let data = data();
-    let sampler = FixedTriplets {
-        triplets: 25,
-        size: 4,
-        list: 3,
-    };
-    let epoch = |position| {
-        let rows = sampler.epoch(&data.labels, &mut stream(position)).concat();
-        let triplets: Vec<[u32; 3]> = rows.chunks(3).map(|it| [it[0], it[1], it[2]]).collect();
-        triplets
-    };
-    let (mut one, mut other) = (epoch(0), epoch(1));
-    assert_eq!(one.len(), 25);
-    assert_ne!(one, other);
-    one.sort_unstable();
-    other.sort_unstable();
-    assert_eq!(one, other);
-    for [anchor, positive, negative] in one {
-        let label = |it: u32| data.labels[it as usize];
-        assert!(anchor != positive && label(anchor) == label(positive));
-        assert_ne!(label(anchor), label(negative));
-    }
-    let another = FixedTriplets {
-        list: 4,
-        ..sampler.clone()
-    };
-    assert_ne!(
-        another.epoch(&data.labels, &mut stream(0)),
-        sampler.epoch(&data.labels, &mut stream(0))
-    );
-}
-
-#[test]
-fn no_input_is_twice_in_a_batch_and_every_sample_is_there_once() {
-    let mut data = data();
-    for repeated in [30, 5, 1] {
-        data.inputs = (0..data.labels.len() as u32)
-            .map(|it| it % repeated)
-            .collect();
-        let sampler = NoDuplicates {
-            size: 8,
-            drop_last: false,
-        };
-        let sampler = sampler.build(&data).expect("it fits");
-        let batches = sampler.epoch(&data.labels, &mut stream(0));
-        for batch in &batches {
-            assert!(batch.len() <= 8);
-            assert_eq!(
-                distinct(batch.iter().map(|&it| data.inputs[it as usize])),
-                batch.len()
-            );
-        }
-        let mut all = batches.concat();
-        all.sort_unstable();
-        assert!(all.into_iter().eq(0..data.labels.len() as u32));
-    }
-}
-
 /// The tensor of a sampler's state, as it is.
-fn places(sampler: &dyn Sampler, name: &str) -> Vec<Vec<u32>> {
+pub(super) fn places(sampler: &dyn Sampler, name: &str) -> Vec<Vec<u32>> {
     sampler.state()[name].to_vec2().expect("places")
 }
 
-fn numbers(sampler: &dyn Sampler, name: &str) -> Vec<f32> {
+pub(super) fn numbers(sampler: &dyn Sampler, name: &str) -> Vec<f32> {
     let flat = sampler.state()[name].flatten_all();
     flat.and_then(|it| it.to_vec1()).expect("numbers")
 }
 
 /// `d²` of two rows of length 1, in the plainest way.
-fn far(table: &EmbeddingTable, one: usize, other: usize) -> f64 {
+pub(super) fn far(table: &EmbeddingTable, one: usize, other: usize) -> f64 {
     let unit = |row: usize| -> Vec<f64> {
         let row = table.row(row);
         let length = row
@@ -585,328 +526,4 @@ fn far(table: &EmbeddingTable, one: usize, other: usize) -> f64 {
     };
     let (x, y) = (unit(one), unit(other));
     x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum()
-}
-
-#[test]
-fn neighbors_of_classes_are_those_of_all_their_pairs() {
-    let data = data();
-    let shown = table(&data, 5, 1);
-    let config = shrunk(SamplerConfig::AnchorNeighborhood(
-        AnchorNeighborhood::default(),
-    ));
-    let sampler = refreshed(&config, &data, &shown);
-    let neighbors = places(&*sampler, "neighbors");
-    let labels = &data.labels;
-    let members = |class: u32| -> Vec<usize> {
-        (0..labels.len())
-            .filter(|&it| labels[it] == class)
-            .collect()
-    };
-    for class in 0..8 {
-        let between = |other: u32| {
-            let (own, others) = (members(class), members(other));
-            let pairs = own
-                .iter()
-                .flat_map(|a| others.iter().map(move |b| (*a, *b)));
-            let pairs: Vec<(usize, usize)> = pairs.collect();
-            let sum: f64 = pairs.iter().map(|&(a, b)| far(&shown, a, b)).sum();
-            sum / pairs.len() as f64
-        };
-        let mut others: Vec<(f64, u32)> = (0..8)
-            .filter(|&it| it != class)
-            .map(|it| (between(it), it))
-            .collect();
-        others.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let wanted: Vec<u32> = others.iter().take(5).map(|it| it.1).collect();
-        assert_eq!(neighbors[class as usize], wanted);
-    }
-    // Each region is the anchor and its nearest that are not there yet.
-    for batch in sampler.epoch(&data.labels, &mut stream(2)) {
-        let classes: Vec<u32> = batch
-            .chunks(2)
-            .map(|it| data.labels[it[0] as usize])
-            .collect();
-        let first: BTreeSet<u32> = neighbors[classes[0] as usize]
-            .iter()
-            .copied()
-            .filter(|&it| it != classes[3])
-            .take(2)
-            .collect();
-        assert_eq!(first, classes[1..3].iter().copied().collect());
-    }
-}
-
-#[test]
-fn hard_negatives_are_the_most_similar_but_for_those_that_are_guarded_against() {
-    let data = data();
-    let shown = table(&data, 5, 1);
-    for (relative, absolute, skip) in [
-        (None, None, 0),
-        (Some(0.05), None, 2),
-        (None, Some(0.1), 0),
-        (Some(0.2), Some(0.3), 1),
-    ] {
-        let config = SamplerConfig::HardNegatives(HardNegatives {
-            anchors: 6,
-            negatives: 2,
-            range_min: skip,
-            range_max: 8,
-            relative_margin: relative.map(Fraction::literal),
-            absolute_margin: absolute.map(NonNegative::literal),
-            ..HardNegatives::default()
-        });
-        let sampler = refreshed(&config, &data, &shown);
-        let lists = places(&*sampler, "negatives");
-        let similar = |a: usize, b: usize| 1.0 - far(&shown, a, b) / 2.0;
-        let count = data.labels.len();
-        let labels = &data.labels;
-        let of_class = |a: usize, same: bool| {
-            (0..count).filter(move |&it| it != a && (labels[it] == labels[a]) == same)
-        };
-        for (anchor, list) in lists.iter().enumerate() {
-            let mut foreign: Vec<usize> = of_class(anchor, false).collect();
-            foreign.sort_by(|&x, &y| similar(anchor, y).total_cmp(&similar(anchor, x)));
-            let own = of_class(anchor, true)
-                .map(|it| similar(anchor, it))
-                .fold(f64::MIN, f64::max);
-            let kept = foreign[skip..8].iter().copied().filter(|&it| {
-                let s = similar(anchor, it);
-                relative.is_none_or(|r| s <= own - r * own.abs())
-                    && absolute.is_none_or(|m| s <= own - m)
-            });
-            let wanted: Vec<u32> = kept.map(|it| it as u32).collect();
-            let found: Vec<u32> = list.iter().copied().filter(|&it| it != u32::MAX).collect();
-            assert_eq!(found, wanted, "of {anchor}");
-        }
-        for batch in sampler.epoch(&data.labels, &mut stream(2)) {
-            assert_eq!(batch.len(), 24);
-            for rows in batch.chunks(4) {
-                let label = |it: u32| data.labels[it as usize];
-                assert!(rows[0] != rows[1] && label(rows[0]) == label(rows[1]));
-                assert!(label(rows[2]) != label(rows[0]) && label(rows[3]) != label(rows[0]));
-                assert_ne!(rows[2], rows[3]);
-                let list: Vec<u32> = lists[rows[0] as usize]
-                    .iter()
-                    .copied()
-                    .filter(|&it| it != u32::MAX)
-                    .collect();
-                for (&row, &listed) in rows[2..].iter().zip(&list) {
-                    assert_eq!(row, listed, "the first of the list");
-                }
-            }
-        }
-    }
-}
-
-/// All triplets that violate a margin of 0.2, of a batch.
-#[derive(Debug)]
-struct Violating;
-
-impl Stateful for Violating {}
-
-impl Miner for Violating {
-    fn mine(&self, seen: &Candidates, _: &mut Rng) -> Tuples {
-        let mut triplets = Triplets::default();
-        for a in seen.anchors() {
-            for p in seen.positives(a) {
-                for n in seen.negatives(a) {
-                    if n.distance <= p.distance + 0.2 {
-                        triplets.push(a, p.index, n.index);
-                    }
-                }
-            }
-        }
-        Tuples::Triplets(triplets)
-    }
-}
-
-#[test]
-fn counted_violations_weigh_as_those_of_a_miner_that_lists_them() {
-    let data = data();
-    let settings = TuplesToWeights {
-        size: 9,
-        subset: 50,
-        ..TuplesToWeights::default()
-    };
-    for (name, table) in awkward_tables(&data) {
-        let counted = refreshed(
-            &SamplerConfig::TuplesToWeights(settings.clone()),
-            &data,
-            &table,
-        );
-        let mut mined = settings
-            .with_miner(&data, Box::new(Violating))
-            .expect("it fits");
-        mined
-            .refresh(&table, &mut Seed(4).rng(Purpose::Refresh, 1))
-            .expect("its data");
-        let (one, other) = (numbers(&*counted, "weights"), numbers(&*mined, "weights"));
-        assert!(one.iter().filter(|it| **it > 0.0).count() <= 50);
-        if name != "one dimension" {
-            // There all distances are 0 or 2, and 2 + 0.2 rounds in its own way.
-            let close = |(x, y): (&f32, &f32)| (x - y).abs() < 1e-3;
-            assert!(one.iter().zip(&other).all(close), "{name}");
-        }
-    }
-    // Draws follow the weights.
-    let sampler = refreshed(
-        &SamplerConfig::TuplesToWeights(TuplesToWeights {
-            size: 1000,
-            batches: Some(20),
-            ..settings
-        }),
-        &data,
-        &table(&data, 5, 1),
-    );
-    let weights = numbers(&*sampler, "weights");
-    let total: f32 = weights.iter().sum();
-    let mut counts = vec![0.0; weights.len()];
-    for row in sampler.epoch(&data.labels, &mut stream(0)).concat() {
-        counts[row as usize] += 1.0;
-    }
-    for (count, weight) in counts.iter().zip(&weights) {
-        let wanted = 20_000.0 * weight / total;
-        assert!(
-            (count - wanted).abs() <= 5.0 * wanted.sqrt(),
-            "{count} {wanted}"
-        );
-    }
-}
-
-#[test]
-fn losses_are_those_of_each_sample_s_hardest_triplet_and_draws_follow_them() {
-    let data = data();
-    let shown = table(&data, 5, 1);
-    let config = SamplerConfig::LossProportional(LossProportional {
-        classes: 1,
-        samples: 1,
-        batches: Some(20_000),
-        ..LossProportional::default()
-    });
-    let sampler = refreshed(&config, &data, &shown);
-    let losses = numbers(&*sampler, "losses");
-    let count = data.labels.len();
-    for (a, &loss) in losses.iter().enumerate() {
-        let (mut positive, mut negative) = (f64::MIN, f64::MAX);
-        for b in (0..count).filter(|&b| b != a) {
-            let distance = far(&shown, a, b).sqrt();
-            if data.labels[a] == data.labels[b] {
-                positive = positive.max(distance);
-            } else {
-                negative = negative.min(distance);
-            }
-        }
-        let wanted = (positive - negative + 0.2).max(0.0);
-        assert!((f64::from(loss) - wanted).abs() < 1e-3, "{loss} {wanted}");
-    }
-    // A class in proportion to its mean, and a sample in proportion to its own.
-    let floor = 0.1 * losses.iter().map(|&it| f64::from(it)).sum::<f64>() / count as f64;
-    let of_class = |class: u32| -> Vec<f64> {
-        let members = (0..count).filter(|&it| data.labels[it] == class);
-        members.map(|it| f64::from(losses[it]) + floor).collect()
-    };
-    let mean = |class: u32| of_class(class).iter().sum::<f64>() / of_class(class).len() as f64;
-    let all: f64 = (0..8).map(mean).sum();
-    let mut counts = vec![0.0; count];
-    for row in sampler.epoch(&data.labels, &mut stream(0)).concat() {
-        counts[row as usize] += 1.0;
-    }
-    for a in 0..count {
-        let class = data.labels[a];
-        let own = (f64::from(losses[a]) + floor) / of_class(class).iter().sum::<f64>();
-        let wanted = 20_000.0 * mean(class) / all * own;
-        assert!(
-            (counts[a] - wanted).abs() <= 5.0 * wanted.sqrt(),
-            "{} {wanted}",
-            counts[a]
-        );
-    }
-}
-
-#[test]
-fn clusters_are_of_one_class_and_their_impostors_the_nearest_of_others() {
-    let data = data();
-    let shown = table(&data, 5, 1);
-    let config = SamplerConfig::MagnetClusters(MagnetClusters {
-        clusters: 4,
-        samples: 3,
-        per_class: 2,
-        ..MagnetClusters::default()
-    });
-    let sampler = refreshed(&config, &data, &shown);
-    let of_sample: Vec<u32> = places(&*sampler, "cluster_of_sample").concat();
-    let impostors = places(&*sampler, "impostors");
-    let losses = numbers(&*sampler, "losses");
-    let members = |cluster: u32| -> Vec<usize> {
-        (0..of_sample.len())
-            .filter(|&it| of_sample[it] == cluster)
-            .collect()
-    };
-    let center = |cluster: u32| -> Vec<f64> {
-        let rows = members(cluster);
-        let sum = |k| {
-            rows.iter()
-                .map(|&it| f64::from(shown.row(it)[k]))
-                .sum::<f64>()
-        };
-        (0..5).map(|k| sum(k) / rows.len() as f64).collect()
-    };
-    let from =
-        |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x - y).powi(2)).sum() };
-    let row = |it: usize| -> Vec<f64> { shown.row(it).iter().map(|&x| f64::from(x)).collect() };
-    for (sample, &cluster) in of_sample.iter().enumerate() {
-        assert_eq!(
-            cluster / 2,
-            data.labels[sample],
-            "classes are numbered as their labels"
-        );
-        // Of its class's two centers, its own is the nearest.
-        let other = cluster ^ 1;
-        let own = from(&row(sample), &center(cluster));
-        assert!(own <= from(&row(sample), &center(other)) + 1e-5);
-    }
-    for cluster in 0..16 {
-        let own = center(cluster);
-        let others = (0..16).filter(|it| it / 2 != cluster / 2);
-        let mut others: Vec<(f64, u32)> = others.map(|it| (from(&own, &center(it)), it)).collect();
-        others.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let wanted: Vec<u32> = others.iter().take(3).map(|it| it.1).collect();
-        assert_eq!(impostors[cluster as usize], wanted);
-    }
-    // The losses, from the formula.
-    let count = of_sample.len() as f64;
-    let squares = |it: usize| from(&row(it), &center(of_sample[it]));
-    let variance = (0..of_sample.len()).map(squares).sum::<f64>() / (count - 1.0);
-    for cluster in 0..16 {
-        let loss = |it: &usize| {
-            let sum: f64 = (0..16)
-                .filter(|other| other / 2 != cluster / 2)
-                .map(|other| (-from(&row(*it), &center(other)) / (2.0 * variance)).exp())
-                .sum();
-            (squares(*it) / (2.0 * variance) + 1.0 + sum.ln()).max(0.0)
-        };
-        let rows = members(cluster);
-        let wanted = rows.iter().map(loss).sum::<f64>() / rows.len() as f64;
-        let found = f64::from(losses[cluster as usize]);
-        assert!((found - wanted).abs() < 1e-4, "{found} {wanted}");
-    }
-    for batch in sampler.epoch(&data.labels, &mut stream(1)) {
-        let clusters: Vec<u32> = batch
-            .chunks(3)
-            .map(|it| of_sample[it[0] as usize])
-            .collect();
-        assert_eq!(clusters[1..], impostors[clusters[0] as usize]);
-        for rows in batch.chunks(3) {
-            assert_eq!(distinct(rows.iter().map(|&it| of_sample[it as usize])), 1);
-        }
-    }
-}
-
-#[test]
-fn a_margin_is_any_finite_number() {
-    let config: SamplerConfig = toml::from_str("hard_classes = { margin = -0.5 }").expect("finite");
-    let SamplerConfig::HardClasses(it) = config else {
-        panic!("it is named");
-    };
-    assert_eq!(it.margin, Finite::literal(-0.5));
 }

@@ -223,3 +223,87 @@ impl Rule for Weighing {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nearfar_core::{Purpose, Seed, Stateful, Triplets, Tuples};
+
+    use super::*;
+    use crate::samplers::SamplerConfig;
+    use crate::samplers::tests::{awkward_tables, data, numbers, refreshed, stream, table};
+
+    /// All triplets that violate a margin of 0.2, of a batch.
+    #[derive(Debug)]
+    struct Violating;
+
+    impl Stateful for Violating {}
+
+    impl Miner for Violating {
+        fn mine(&self, seen: &Candidates, _: &mut Rng) -> Tuples {
+            let mut triplets = Triplets::default();
+            for a in seen.anchors() {
+                for p in seen.positives(a) {
+                    for n in seen.negatives(a) {
+                        if n.distance <= p.distance + 0.2 {
+                            triplets.push(a, p.index, n.index);
+                        }
+                    }
+                }
+            }
+            Tuples::Triplets(triplets)
+        }
+    }
+
+    #[test]
+    fn counted_violations_weigh_as_those_of_a_miner_that_lists_them() {
+        let data = data();
+        let settings = TuplesToWeights {
+            size: 9,
+            subset: 50,
+            ..TuplesToWeights::default()
+        };
+        for (name, table) in awkward_tables(&data) {
+            let counted = refreshed(
+                &SamplerConfig::TuplesToWeights(settings.clone()),
+                &data,
+                &table,
+            );
+            let mut mined = settings
+                .with_miner(&data, Box::new(Violating))
+                .expect("it fits");
+            mined
+                .refresh(&table, &mut Seed(4).rng(Purpose::Refresh, 1))
+                .expect("its data");
+            let (one, other) = (numbers(&*counted, "weights"), numbers(&*mined, "weights"));
+            assert!(one.iter().filter(|it| **it > 0.0).count() <= 50);
+            if name != "one dimension" {
+                // There all distances are 0 or 2, and 2 + 0.2 rounds in its own way.
+                let close = |(x, y): (&f32, &f32)| (x - y).abs() < 1e-3;
+                assert!(one.iter().zip(&other).all(close), "{name}");
+            }
+        }
+        // Draws follow the weights.
+        let sampler = refreshed(
+            &SamplerConfig::TuplesToWeights(TuplesToWeights {
+                size: 1000,
+                batches: Some(20),
+                ..settings
+            }),
+            &data,
+            &table(&data, 5, 1),
+        );
+        let weights = numbers(&*sampler, "weights");
+        let total: f32 = weights.iter().sum();
+        let mut counts = vec![0.0; weights.len()];
+        for row in sampler.epoch(&data.labels, &mut stream(0)).concat() {
+            counts[row as usize] += 1.0;
+        }
+        for (count, weight) in counts.iter().zip(&weights) {
+            let wanted = 20_000.0 * weight / total;
+            assert!(
+                (count - wanted).abs() <= 5.0 * wanted.sqrt(),
+                "{count} {wanted}"
+            );
+        }
+    }
+}

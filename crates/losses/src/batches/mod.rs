@@ -26,6 +26,7 @@ mod multi_supcon;
 mod n_pair_sets;
 mod ordinal_triplet;
 mod rnc;
+mod soft_targets;
 
 // Two domains, and pixels.
 mod correlated;

@@ -2,9 +2,9 @@
 
 use candle_core::Result;
 use nearfar_core::{Comparison, Fraction, Loss, Positive, Rng, Terms};
-use nearfar_kernels::masked_log_sum_exp;
 use serde::{Deserialize, Serialize};
 
+use super::soft_targets::SoftTargets;
 use crate::family::BatchLoss;
 use crate::over::matrix::{self, MatrixLoss, View};
 use crate::over::relations::{by_sets, overlaps, own};
@@ -75,39 +75,14 @@ impl MatrixLoss for MultiSupCon {
         let (n, m) = view.size();
         let (overlaps, own) = (overlaps(view.name, view.comparison)?, own(view.comparison));
         let least = self.least_overlap.get();
-        let (mut weights, mut others) = (vec![0f64; n * m], vec![0f64; n * m]);
-        let mut anchors = Vec::new();
+        let mut targets = SoftTargets::none((n, m));
         for row in 0..n {
-            let places = (row * m..(row + 1) * m).filter(|&it| !own[it]);
-            let chosen: Vec<usize> = places
-                .clone()
-                .filter(|&it| overlaps[it] >= least && overlaps[it] > 0.0)
-                .collect();
-            places.for_each(|place| others[place] = 1.0);
-            for &place in &chosen {
-                weights[place] = overlaps[place] / chosen.len() as f64;
-            }
-            if !chosen.is_empty() {
-                anchors.push(row as u32);
-            }
-        }
-        if anchors.is_empty() {
-            return Ok(vec![Terms::none("list", view.comparison)]);
+            let mut chosen = targets.places(row, m, &own);
+            chosen.retain(|&it| overlaps[it] >= least && overlaps[it] > 0.0);
+            let weight = |&it: &usize| (it, overlaps[it] / chosen.len() as f64);
+            targets.push(row, chosen.iter().map(weight));
         }
         // Distances are negative similarities.
-        let scaled = (&view.matrix * (-1.0 / self.temperature.get()))?;
-        let (weights, others) = (view.tensor(weights, (n, m))?, view.tensor(others, (n, m))?);
-        let all = masked_log_sum_exp(&scaled, &others)?; // (n)
-        let count = anchors.len();
-        let index = candle_core::Tensor::from_slice(&anchors, count, scaled.device())?;
-        let pulled = (&scaled * &weights)?.sum(1)?.index_select(&index, 0)?;
-        let shares = weights.sum(1)?.index_select(&index, 0)?;
-        let values = ((all.index_select(&index, 0)? * shares)? - pulled)?;
-        Ok(vec![Terms::of_anchors(
-            "list",
-            values,
-            anchors,
-            view.comparison,
-        )?])
+        targets.terms(view, &(&view.matrix * (-1.0 / self.temperature.get()))?)
     }
 }

@@ -2,9 +2,9 @@
 
 use candle_core::Result;
 use nearfar_core::{Comparison, Loss, Rng, Terms};
-use nearfar_kernels::masked_log_sum_exp;
 use serde::{Deserialize, Serialize};
 
+use super::soft_targets::SoftTargets;
 use crate::family::BatchLoss;
 use crate::over::matrix::{self, MatrixLoss, View};
 use crate::over::relations::{by_sets, common_labels, own};
@@ -58,36 +58,17 @@ impl MatrixLoss for NPairSets {
 
     fn terms(&self, view: &View<'_>, _: &mut Rng) -> Result<Vec<Terms>> {
         let (n, m) = view.size();
-        let (common, own) = (
-            common_labels(view.name, view.comparison)?,
-            own(view.comparison),
-        );
-        let (mut targets, mut others) = (vec![0f64; n * m], vec![0f64; n * m]);
-        let mut anchors = Vec::new();
+        let common = common_labels(view.name, view.comparison)?;
+        let own = own(view.comparison);
+        let mut targets = SoftTargets::none((n, m));
         for row in 0..n {
-            let places: Vec<usize> = (row * m..(row + 1) * m).filter(|&it| !own[it]).collect();
+            let mut places = targets.places(row, m, &own);
             let all: u32 = places.iter().map(|&place| common[place].0).sum();
-            for place in places {
-                others[place] = 1.0;
-                if all > 0 {
-                    targets[place] = f64::from(common[place].0) / f64::from(all);
-                }
-            }
-            if all > 0 {
-                anchors.push(row as u32);
-            }
+            places.retain(|&place| common[place].0 > 0);
+            let weight = |&place: &usize| (place, f64::from(common[place].0) / f64::from(all));
+            targets.push(row, places.iter().map(weight));
         }
-        if anchors.is_empty() {
-            return Ok(vec![Terms::none("list", view.comparison)]);
-        }
-        let similarity = view.matrix.neg()?; // Distances are negative similarities.
-        let (targets, others) = (view.tensor(targets, (n, m))?, view.tensor(others, (n, m))?);
-        let values =
-            (masked_log_sum_exp(&similarity, &others)? - (&similarity * &targets)?.sum(1)?)?;
-        let index = candle_core::Tensor::from_slice(&anchors, anchors.len(), values.device())?;
-        let values = values.index_select(&index, 0)?;
-        let terms = Terms::of_anchors("list", values, anchors, view.comparison)?;
-        Ok(vec![terms])
+        targets.terms(view, &view.matrix.neg()?) // Distances are negative similarities.
     }
 }
 

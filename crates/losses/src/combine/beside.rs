@@ -9,6 +9,7 @@ use nearfar_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::changed::changed;
 use crate::prefix;
 
 /// A loss of the embeddings, and beside it losses of other vectors of the same rows: parts of an image, or hidden layers.
@@ -199,22 +200,7 @@ fn with<T>(
     name: &str,
     f: impl FnOnce(&Comparison<'_>) -> Result<T>,
 ) -> Result<T> {
-    let anchors = seen(comparison.anchors, name)?;
-    let relation = comparison.relation;
-    if std::ptr::eq(comparison.anchors, comparison.references) {
-        let (anchors, references) = (&anchors, &anchors);
-        return f(&Comparison {
-            anchors,
-            references,
-            relation,
-        });
-    }
-    let references = seen(comparison.references, name)?;
-    f(&Comparison {
-        anchors: &anchors,
-        references: &references,
-        relation,
-    })
+    changed(comparison, |rows| seen(rows, name), f)
 }
 
 fn times(value: Option<Tensor>, weight: f64) -> Result<Option<Tensor>> {
@@ -266,15 +252,9 @@ impl Loss for Beside {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        let others = self.others.iter().enumerate();
-        let others = others.map(|(index, other)| (place(index), other.loss.parameters()));
-        let mut parameters = Vec::new();
-        for (place, own) in std::iter::once((MAIN.to_owned(), self.main.parameters())).chain(others)
-        {
-            parameters.extend(own.into_iter().map(|parameter| Parameter {
-                name: format!("{place}{}", parameter.name),
-                ..parameter
-            }));
+        let mut parameters: Vec<_> = prefix::name(MAIN, self.main.parameters()).collect();
+        for (index, other) in self.others.iter().enumerate() {
+            parameters.extend(prefix::name(&place(index), other.loss.parameters()));
         }
         parameters
     }

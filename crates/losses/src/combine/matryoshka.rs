@@ -11,6 +11,7 @@ use nearfar_core::{
 use nearfar_kernels::l2_normalize;
 use serde::{Deserialize, Serialize};
 
+use super::changed::changed;
 use crate::prefix;
 
 /// The lengths at which embeddings shall be usable: `matryoshka = { dims = [64, 32, 16] }` of a run file.
@@ -141,22 +142,7 @@ fn within<T>(
     dim: usize,
     f: impl FnOnce(&Comparison<'_>) -> Result<T>,
 ) -> Result<T> {
-    let anchors = cut(comparison.anchors, dim)?;
-    let relation = comparison.relation;
-    if std::ptr::eq(comparison.anchors, comparison.references) {
-        let (anchors, references) = (&anchors, &anchors);
-        return f(&Comparison {
-            anchors,
-            references,
-            relation,
-        });
-    }
-    let references = cut(comparison.references, dim)?;
-    f(&Comparison {
-        anchors: &anchors,
-        references: &references,
-        relation,
-    })
+    changed(comparison, |rows| cut(rows, dim), f)
 }
 
 fn times(value: Option<Tensor>, weight: NonNegative) -> Result<Option<Tensor>> {
@@ -199,10 +185,7 @@ impl Loss for Matryoshka {
     fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = Vec::new();
         for Nested { dim, loss, .. } in &self.nested {
-            for parameter in loss.parameters() {
-                let name = format!("{}{}", Self::place(*dim), parameter.name);
-                parameters.push(Parameter { name, ..parameter });
-            }
+            parameters.extend(prefix::name(&Self::place(*dim), loss.parameters()));
         }
         parameters
     }

@@ -92,10 +92,7 @@ impl Loss for Sum {
     fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = Vec::new();
         for (index, weighed) in self.losses.iter().enumerate() {
-            for parameter in weighed.loss.parameters() {
-                let name = format!("{}{}", Self::place(index), parameter.name);
-                parameters.push(Parameter { name, ..parameter });
-            }
+            parameters.extend(prefix::name(&Self::place(index), weighed.loss.parameters()));
         }
         parameters
     }

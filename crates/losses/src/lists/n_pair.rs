@@ -21,7 +21,8 @@ use crate::family::{ListLoss, Lists, Weighted};
 /// batches of two rows in each class waste none.
 ///
 /// Inner products of rows as they are can grow without end: the paper adds a penalty on the squared lengths of the embeddings,
-/// here the regularizer `lp` with a power of 2.
+/// here the regularizer `lp` with a power of 2. Searched by inner products, the longest rows answer
+/// many queries whatever their class: search what was learned by cosines (in a run file, `similarity.cosine = {}` in `evaluation`).
 ///
 /// Source: Sohn, "Improved deep metric learning with multi-class N-pair loss objective", NIPS 2016, equation 7. Agrees with
 /// `NPairsLoss` of pytorch-metric-learning 2.9, whose inner product is a cosine unless told otherwise: there take the

@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::family::{ListLoss, Weighted};
 use crate::lists::{any, repeated};
 
-/// Wants each positive nearer than all negatives of its anchor, by an angle.
+/// Wants each positive nearer than all negatives of its anchor, but for an angle of slack.
 ///
 /// ```text
 /// l(a, p) = log(1 + Σ_n exp(scale (cos θ(a, n) − cos(θ(a, p) − margin))))
 /// ```
+///
+/// The margin is slack, not a gap: it is taken off the angle of the positive, so a positive that is farther than a negative by
+/// `margin` costs what one just as far costs without a margin. A larger margin asks for less, other than in `triplet_margin` or
+/// `arcface`, and a positive at an angle below it is pushed out to it.
 ///
 /// Averaged over all positive pairs. A positive whose anchor has no negative costs 0; a batch without positives or without
 /// negatives is nothing to learn. Where a positive coincides with its anchor, the slope of the angle is infinite: it is
@@ -38,7 +42,7 @@ use crate::lists::{any, repeated};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TupletMargin {
-    /// By how much nearer positives shall be, in radians.
+    /// By how much farther than negatives positives may be, in radians: 0 wants them nearer, and more is milder.
     pub margin: NonNegative,
     /// How sharply the nearest negatives stand out.
     pub scale: Positive,

@@ -8,7 +8,7 @@ use nearfar_core::{
 
 use crate::family::ScoreLoss;
 use crate::over::{reduced, rows_of_pairs};
-use crate::{Defaults, Family, Join, Reads};
+use crate::{Defaults, Family, Join, Reads, prefix};
 
 /// A loss of scores with what gives the scores. Its one part is `score`, one term for each pair.
 ///
@@ -88,17 +88,10 @@ impl<L: ScoreLoss> Loss for OverScores<L> {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        let parameters = match &self.scoring {
+        match &self.scoring {
             Scoring::Similarity(_) => Vec::new(),
-            Scoring::Scorer(scorer) => scorer.parameters(),
-        };
-        parameters
-            .into_iter()
-            .map(|parameter| Parameter {
-                name: format!("scorer.{}", parameter.name),
-                ..parameter
-            })
-            .collect()
+            Scoring::Scorer(scorer) => prefix::name("scorer.", scorer.parameters()).collect(),
+        }
     }
 }
 

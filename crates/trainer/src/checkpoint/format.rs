@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Checkpoint, Fs};
 use crate::error::Error;
-use crate::trainer::{Counters, Position};
+use crate::progress::{Counters, Position};
 
 /// What a manifest names its format.
 pub const FORMAT: &str = "nearfar-checkpoint/1";

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use nearfar_core::Seed;
 
-use crate::trainer::{Counters, Position};
+use crate::progress::{Counters, Position};
 
 pub use format::{FORMAT, Manifest, ManifestFile, load, sha256};
 pub use fs::{DiskFs, Fs};

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::fit::{Answer, Event, Observer};
-use crate::trainer::{Outcome, PartValue, Trainer};
+use crate::progress::{Outcome, PartValue};
+use crate::trainer::Trainer;
 
 /// Writes `metrics.jsonl`: one JSON object per line, each with `type`, `step`, `epoch` and `clock`.
 ///
