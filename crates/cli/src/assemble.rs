@@ -19,6 +19,7 @@ use nearfar_metrics::{DistanceConfig, Euclidean, SimilarityConfig};
 use nearfar_models::{InputShape, Params};
 use nearfar_trainer::{Checkpoint, Options, Trainer};
 
+use crate::embedding;
 use crate::exit::Error;
 use crate::run_file::{LossEntry, RunFile};
 
@@ -100,11 +101,19 @@ pub(crate) fn loss(
     towers: &[Box<dyn Encoder>],
     device: &Device,
 ) -> Result<Box<dyn Loss>, Error> {
+    let beside = beside(&*towers[0], data.shape(), device)?;
+    if run.evaluation.parts
+        && !beside
+            .keys()
+            .any(|it| it.starts_with(PartSupervision::NAME))
+    {
+        return Err(embedding::without_parts());
+    }
     let context = Context {
         data,
         views: run.views,
         width: towers[0].width(),
-        beside: beside(&*towers[0], data.shape(), device)?,
+        beside,
         seed: run.seed,
         device,
     };

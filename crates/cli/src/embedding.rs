@@ -2,25 +2,74 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
-use nearfar_core::{Batches, EmbeddingTable, Input, Mode};
+use candle_core::{DType, Device, Tensor};
+use nearfar_core::{Batches, EmbeddingTable, Encoded, Input, Mode};
 use nearfar_datasets::{Annotation, Dataset, Loader};
+use nearfar_kernels::l2_normalize;
+use nearfar_losses::PartSupervision;
 use nearfar_trainer::Towers;
 
 use crate::exit::Error;
+use crate::run_file::RunFile;
 
 /// Samples encoded at a time. Results do not depend on it: an encoder that is not trained looks at each row alone.
 const ROWS: usize = 256;
+
+/// Which vectors of a sample are searched and scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Searched {
+    /// Its embedding.
+    Whole,
+    /// Its parts side by side, each divided by its length, and then all of them together (Sun et al., "Beyond part models", ECCV 2018).
+    Parts,
+}
+
+impl Searched {
+    pub(crate) fn of(run: &RunFile) -> Self {
+        match run.evaluation.parts {
+            true => Self::Parts,
+            false => Self::Whole,
+        }
+    }
+
+    /// `(b, d)`
+    fn vectors(self, encoded: &Encoded) -> Result<Tensor, Error> {
+        if self == Self::Whole {
+            return Ok(encoded.embedding.clone());
+        }
+        let parts = encoded.extra.iter();
+        let mut parts: Vec<_> = parts
+            .filter(|(name, _)| name.starts_with(PartSupervision::NAME))
+            .collect();
+        if parts.is_empty() {
+            return Err(without_parts());
+        }
+        parts.sort_by_key(|(name, _)| (name.len(), name.as_str())); // `part.10` is after `part.9`.
+        let parts = parts.into_iter().map(|(_, part)| l2_normalize(part));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        Ok(l2_normalize(&Tensor::cat(&parts, 1)?)?)
+    }
+}
+
+/// What a run file is told whose model has no parts to be searched.
+pub(crate) fn without_parts() -> Error {
+    Error::Usage(
+        "`evaluation.parts` wants vectors `part.0`, `part.1`, …, which the model does not give; `model.conv4 = { parts = 3, blocks = 2 }` gives \
+         some"
+            .into(),
+    )
+}
 
 /// A data set's embeddings, one table for each input of its samples; labels and the samples' numbers beside them. Samples of two
 /// domains are in one table, each encoded by the tower of its own.
 pub(crate) fn tables(
     towers: &Towers,
+    searched: Searched,
     dataset: &Arc<dyn Dataset>,
     device: &Device,
 ) -> Result<Vec<EmbeddingTable>, Error> {
     if dataset.annotation() == Annotation::Domains {
-        return Ok(vec![of_domains(towers, dataset, device)?]);
+        return Ok(vec![of_domains(towers, searched, dataset, device)?]);
     }
     let inputs = dataset.annotation().inputs();
     let mut tables = vec![EmbeddingTable::new(towers.width()); inputs];
@@ -36,7 +85,11 @@ pub(crate) fn tables(
             _ => &[],
         };
         for (table, encoded) in tables.iter_mut().zip(encoded) {
-            table.append(&encoded.embedding, labels, &ids)?;
+            let vectors = searched.vectors(&encoded)?;
+            if table.is_empty() {
+                table.dim = vectors.dim(1)?;
+            }
+            table.append(&vectors, labels, &ids)?;
         }
         first += rows;
     }
@@ -45,13 +98,14 @@ pub(crate) fn tables(
 
 fn of_domains(
     towers: &Towers,
+    searched: Searched,
     dataset: &Arc<dyn Dataset>,
     device: &Device,
 ) -> Result<EmbeddingTable, Error> {
-    let (count, dim) = (dataset.len(), towers.width());
+    let count = dataset.len();
     let mut table = EmbeddingTable {
-        vectors: vec![0.0; count * dim],
-        dim,
+        vectors: Vec::new(),
+        dim: towers.width(),
         labels: dataset.labels().to_vec(),
         ids: (0..count as u64).collect(),
     };
@@ -60,7 +114,12 @@ fn of_domains(
         let batch = batch.map_err(crate::exit::unboxed)?;
         let encoded = towers.encode(&batch.inputs, Mode::Eval)?;
         for (encoded, ids) in encoded.iter().zip(&batch.ids) {
-            let rows = encoded.embedding.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+            let vectors = searched.vectors(encoded)?;
+            let dim = vectors.dim(1)?;
+            if table.vectors.is_empty() {
+                (table.vectors, table.dim) = (vec![0.0; count * dim], dim);
+            }
+            let rows = vectors.to_dtype(DType::F32)?.to_vec2::<f32>()?;
             for (row, id) in rows.iter().zip(ids) {
                 let index = (id & SAMPLE) as usize;
                 table.vectors[index * dim..][..dim].copy_from_slice(row);

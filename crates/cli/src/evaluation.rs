@@ -10,7 +10,7 @@ use nearfar_eval::{
 use nearfar_trainer::Towers;
 
 use crate::assemble::{self, Shared};
-use crate::embedding;
+use crate::embedding::{self, Searched};
 use crate::exit::Error;
 use crate::run_file::RunFile;
 
@@ -85,7 +85,8 @@ pub(crate) fn of_part(
     device: &Device,
 ) -> Result<Scored, Error> {
     let dataset = data.part(part)?;
-    let tables = embedding::tables(towers, dataset, device)?;
+    let searched = Searched::of(run);
+    let tables = embedding::tables(towers, searched, dataset, device)?;
     let comparing = Comparing::of(run)?;
     let settings = Settings {
         measure: comparing.measure(),
@@ -94,7 +95,7 @@ pub(crate) fn of_part(
         ..Settings::default()
     };
     let predict = |left: &EmbeddingTable, right: &EmbeddingTable| predicted(run, left, right);
-    let train = || Ok(embedding::tables(towers, &data.train, device)?.swap_remove(0));
+    let train = || Ok(embedding::tables(towers, searched, &data.train, device)?.swap_remove(0));
     if dataset.annotation() == Annotation::Masks {
         let map = |index: u32| of_pixels(towers, &**dataset, index, device);
         let evaluation = pixels_scored(&**dataset, scores, &settings, &map)?;

@@ -12,12 +12,13 @@ use nearfar_eval::{
 use nearfar_trainer::{Loaded, Towers};
 use serde_json::Value;
 
+use crate::assemble;
+use crate::embedding::{self, Searched};
 use crate::evaluation::{Comparing, PICTURES};
 use crate::exit::Error;
 use crate::results::{LEARNED, PartScored, Results, duration};
 use crate::run_dir::RunDir;
 use crate::run_file::RunFile;
-use crate::{assemble, embedding};
 
 /// Neighbors that a search keeps for the page.
 pub(crate) const NEIGHBORS: usize = 32;
@@ -375,7 +376,7 @@ fn pictures(
         data.annotation().inputs(),
         device,
     )?)?;
-    let before = &embedding::tables(&untrained, dataset, device)?[0];
+    let before = &embedding::tables(&untrained, Searched::of(run), dataset, device)?[0];
     let after = &part.learned.tables[0];
     let drawn = draw(after.len(), POINTS, PICTURES);
     for &row in &drawn {

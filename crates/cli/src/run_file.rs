@@ -187,6 +187,9 @@ pub(crate) struct Evaluation {
     /// The same as a similarity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) similarity: Option<SimilarityConfig>,
+    /// Whether parts are searched and scored, side by side, in place of the embedding.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) parts: bool,
 }
 
 /// What is kept.

@@ -306,6 +306,38 @@ checkpoints = { every.steps = 5 }
     run(nearfar(folder.path()).args(parts).arg("--resume"), 0);
     assert_eq!(once, support::weights(&folder.path().join("runs/parts")));
 
+    // Parts are searched side by side where that is asked for: two of eight numbers.
+    let table = folder.path().join("test.npy");
+    let embed = |out: &str| {
+        let arguments = ["embed", "--run", out, "test", "--output", "test.npy"];
+        run(nearfar(folder.path()).args(arguments), 0);
+        nearfar_eval::read_embeddings(&table).expect("written").0
+    };
+    assert_eq!(embed("runs/run").dim, 8);
+    let searched = format!("{text}evaluation = {{ parts = true }}\n");
+    write(&file, &searched);
+    let of_parts = ["train", "run.toml", "--out", "runs/searched"];
+    run(nearfar(folder.path()).args(of_parts), 0);
+    let rows = embed("runs/searched");
+    assert_eq!(rows.dim, 16);
+    for row in 0..rows.len() {
+        let squared = |numbers: &[f32]| numbers.iter().map(|x| x * x).sum::<f32>();
+        let (first, second) = rows.row(row).split_at(8);
+        assert!((squared(first) - 0.5).abs() < 1e-5 && (squared(second) - 0.5).abs() < 1e-5);
+    }
+    let whole = searched
+        .replace("parts = {}\n", "")
+        .replace(", parts = 2", "");
+    write(&file, whole);
+    let (_, error) = run(
+        nearfar(folder.path()).args(["train", "run.toml", "--out", "runs/whole"]),
+        2,
+    );
+    assert!(
+        error.contains("`evaluation.parts` wants vectors `part.0`"),
+        "{error}"
+    );
+
     write(&file, text.replace(", parts = 2, hidden_heads = true", ""));
     let (_, error) = run(
         nearfar(folder.path()).args(["train", "run.toml", "--out", "runs/no"]),

@@ -8,17 +8,23 @@ use serde_json::json;
 
 use crate::args::{self, Global};
 use crate::assemble::Shared;
+use crate::device;
+use crate::embedding::{self, Searched};
 use crate::exit::Error;
 use crate::out::Out;
 use crate::run_dir::RunDir;
 use crate::trained::{self, Trained};
-use crate::{device, embedding};
 
 pub(crate) fn run(args: &args::Embed, global: &Global, out: &Out) -> Result<(), Error> {
     let device = device::of(&global.device)?;
     let trained = Trained::load(&args.run.run, &args.run.checkpoint, &device)?;
     let (dataset, split) = input(&args.input, &trained, &args.run.run, global)?;
-    let tables = embedding::tables(&trained.towers, &dataset, &device)?;
+    let tables = embedding::tables(
+        &trained.towers,
+        Searched::of(&trained.run),
+        &dataset,
+        &device,
+    )?;
     let mut written = Vec::new();
     for (side, table) in tables.iter().enumerate() {
         let path = match tables.len() {

@@ -7,11 +7,12 @@ use nearfar_eval::{Exclude, Measure, Search, read_embeddings, search};
 use serde_json::json;
 
 use crate::args::{self, Global};
+use crate::device;
+use crate::embedding::{self, Searched};
 use crate::evaluation::Comparing;
 use crate::exit::Error;
 use crate::out::{Out, table};
 use crate::trained::Trained;
-use crate::{device, embedding};
 
 pub(crate) fn run(args: &args::Search, global: &Global, out: &Out) -> Result<(), Error> {
     if args.k == 0 {
@@ -140,11 +141,23 @@ fn embedded(
     if text && !path.exists() && !["train", "validation", "test", "unseen"].contains(&word) {
         let file = tempfile_with(word)?;
         let dataset = trained.preparation.open(&file.0)?;
-        let queries = embedding::tables(&trained.towers, &dataset, device)?.swap_remove(0);
+        let queries = embedding::tables(
+            &trained.towers,
+            Searched::of(&trained.run),
+            &dataset,
+            device,
+        )?
+        .swap_remove(0);
         return Ok((queries, vec![word.to_string()]));
     }
     let (dataset, _) = super::embed::input(word, trained, folder, global)?;
-    let queries = embedding::tables(&trained.towers, &dataset, device)?.swap_remove(0);
+    let queries = embedding::tables(
+        &trained.towers,
+        Searched::of(&trained.run),
+        &dataset,
+        device,
+    )?
+    .swap_remove(0);
     let names = (0..queries.len() as u32)
         .map(|row| dataset.describe(row))
         .collect();

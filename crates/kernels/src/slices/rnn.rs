@@ -840,6 +840,7 @@ mod tests {
             features: 1,
             hidden: 1,
             reverse: false,
+            only_last: false,
         };
         let block = Block::new(&sizes, &[2, 0, 3]);
         assert_eq!(block.starts, [0, 2, 4, 5]);
