@@ -9,9 +9,15 @@ mod slices;
 mod pointwise;
 
 mod absolute;
+mod elu;
+mod gelu;
+mod hard_swish;
 mod hinge;
+mod leaky_relu;
+mod mish;
 mod safe_sqrt;
 mod sigmoid;
+mod silu;
 mod softplus;
 
 // Rows.
@@ -45,12 +51,17 @@ pub mod test_util;
 pub use absolute::absolute;
 pub use conv_block::{ConvBlock, ConvBlockOutput, Norm, conv_block, conv_block_reference};
 pub use covariance::covariance;
+pub use elu::elu;
 pub use euclidean::euclidean;
+pub use gelu::{gelu, gelu_tanh};
+pub use hard_swish::hard_swish;
 pub use hinge::{hinge, relu};
 pub use l2_normalize::{TINY_NORM, l2_normalize};
+pub use leaky_relu::leaky_relu;
 pub use lstm::{Direction, lstm, lstm_parameters};
 pub use manhattan::manhattan;
 pub use max_pool2d::max_pool2d;
+pub use mish::mish;
 pub use optim::{AdamStep, SgdStep, adam_step, amsgrad_step, global_norm, sgd_step};
 pub use pair_loss::{
     Base, Count, Fold, PairLoss, PairPart, Row, RowForm, RowFunctional, RowSum, Rows, ops as rows,
@@ -59,7 +70,8 @@ pub use pair_loss::{
 pub use row_pairs::{RowOf, RowPair, paired_rows, row_pairs};
 pub use safe_sqrt::safe_sqrt;
 pub use sigmoid::sigmoid;
+pub use silu::silu;
 pub use slices::{INSTRUCTION_SET_VARIABLE, instruction_set};
 pub use softmax::{EMPTY, log_softmax, log_sum_exp, masked_log_sum_exp, masked_softmax, softmax};
-pub use softplus::softplus;
+pub use softplus::{log_sigmoid, softplus};
 pub use squared_euclidean::squared_euclidean;

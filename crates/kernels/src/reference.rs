@@ -7,15 +7,22 @@
 pub use crate::absolute::reference as absolute;
 pub use crate::conv_block::conv_block_reference as conv_block;
 pub use crate::covariance::reference as covariance;
+pub use crate::elu::reference as elu;
 pub use crate::euclidean::reference as euclidean;
+pub use crate::gelu::reference as gelu;
+pub use crate::gelu::reference_tanh as gelu_tanh;
+pub use crate::hard_swish::reference as hard_swish;
 pub use crate::hinge::reference as hinge;
 pub use crate::l2_normalize::reference as l2_normalize;
+pub use crate::leaky_relu::reference as leaky_relu;
 pub use crate::lstm::reference as lstm;
 pub use crate::manhattan::reference as manhattan;
 pub use crate::max_pool2d::reference as max_pool2d;
+pub use crate::mish::reference as mish;
 pub use crate::pair_loss::reference as pair_loss;
 pub use crate::safe_sqrt::reference as safe_sqrt;
 pub use crate::sigmoid::reference as sigmoid;
+pub use crate::silu::reference as silu;
 pub use crate::softmax::reference::{
     log_softmax, log_sum_exp, masked_log_sum_exp, masked_softmax, softmax,
 };

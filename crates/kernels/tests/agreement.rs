@@ -42,7 +42,7 @@ fn named<T>(result: Result<T>, name: &str) -> T {
 
 #[test]
 fn pointwise_operations_agree() -> Result<()> {
-    let operations: [(&str, Unary, Unary); 5] = [
+    let operations: [(&str, Unary, Unary); 12] = [
         ("hinge", kernels::hinge, reference::hinge),
         ("absolute", kernels::absolute, reference::absolute),
         (
@@ -52,6 +52,17 @@ fn pointwise_operations_agree() -> Result<()> {
         ),
         ("sigmoid", kernels::sigmoid, reference::sigmoid),
         ("softplus", kernels::softplus, reference::softplus),
+        ("gelu", kernels::gelu, reference::gelu),
+        ("gelu_tanh", kernels::gelu_tanh, reference::gelu_tanh),
+        ("silu", kernels::silu, reference::silu),
+        ("elu", |x| kernels::elu(x, 0.7), |x| reference::elu(x, 0.7)),
+        (
+            "leaky_relu",
+            |x| kernels::leaky_relu(x, 0.2),
+            |x| reference::leaky_relu(x, 0.2),
+        ),
+        ("hard_swish", kernels::hard_swish, reference::hard_swish),
+        ("mish", kernels::mish, reference::mish),
     ];
     for (name, ours, theirs) in operations {
         for shape in [&[0][..], &[1], &[7], &[3, 5], &[2, 3, 4], &[70_000]] {
