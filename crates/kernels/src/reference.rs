@@ -5,6 +5,7 @@
 //! to be compared with.
 
 pub use crate::absolute::reference as absolute;
+pub use crate::conv::reference as conv;
 pub use crate::conv_block::conv_block_reference as conv_block;
 pub use crate::covariance::reference as covariance;
 pub use crate::elu::reference as elu;
@@ -17,9 +18,9 @@ pub use crate::l2_normalize::reference as l2_normalize;
 pub use crate::leaky_relu::reference as leaky_relu;
 pub use crate::lstm::reference as lstm;
 pub use crate::manhattan::reference as manhattan;
-pub use crate::max_pool2d::reference as max_pool2d;
 pub use crate::mish::reference as mish;
 pub use crate::pair_loss::reference as pair_loss;
+pub use crate::pool::reference::{average_pool, max_pool};
 pub use crate::safe_sqrt::reference as safe_sqrt;
 pub use crate::sigmoid::reference as sigmoid;
 pub use crate::silu::reference as silu;
@@ -28,3 +29,5 @@ pub use crate::softmax::reference::{
 };
 pub use crate::softplus::reference as softplus;
 pub use crate::squared_euclidean::reference as squared_euclidean;
+pub use crate::standardize::reference as standardize;
+pub use crate::standardize::reference_rms as rms_normalize;

@@ -6,8 +6,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor, Var};
 use nearfar_core::{Finite, Fraction, Mode, NonNegative, Purpose, Seed};
 use nearfar_kernels::{
-    ConvBlock, TINY_NORM, conv_block, euclidean, l2_normalize, log_softmax, log_sum_exp,
-    max_pool2d, relu, sigmoid, softmax, softplus,
+    ConvBlock, Slide, TINY_NORM, Windows, conv_block, euclidean, l2_normalize, log_softmax,
+    log_sum_exp, max_pool, relu, sigmoid, softmax, softplus,
 };
 use nearfar_models::layers::{
     BatchNorm, Embedding, Linear, Lstm, LstmSettings, Normalization, Statistics, dropout,
@@ -505,7 +505,13 @@ fn pointwise(
             params.flag_or("ceil_mode", false)?;
             let kernel = size(params, "kernel_size")?;
             let stride = params.count("stride")?.unwrap_or(kernel);
-            max_pool2d(x, (kernel, kernel), (stride, stride))?
+            {
+                let slide = Slide {
+                    stride,
+                    ..Slide::over(kernel)
+                };
+                max_pool(x, &Windows::sliding(&x.dims()[2..], &[slide; 2], false)?)?
+            }
         }
         "normalize" if dim.is_none_or(|dim| dim == last) => {
             params.number("p")?;
