@@ -12,7 +12,7 @@ use crate::pointwise::{self, Pointwise};
 /// push one another.
 pub fn absolute(x: &Tensor) -> Result<Tensor> {
     if serves(x) {
-        pointwise::apply::<Absolute>(x)
+        pointwise::apply(x, Absolute)
     } else {
         reference(x)
     }
@@ -31,12 +31,12 @@ impl Pointwise for Absolute {
     const COST: usize = 16;
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
+    fn value<T: Element>(&self, x: T) -> T {
         x.abs()
     }
 
     #[inline(always)]
-    fn pull<T: Element>(x: T, _: T, gradient: T) -> T {
+    fn pull<T: Element>(&self, x: T, _: T, gradient: T) -> T {
         if x > T::ZERO {
             gradient
         } else if x < T::ZERO {

@@ -18,7 +18,7 @@ use crate::pointwise::{self, Pointwise};
 /// ```
 pub fn hinge(x: &Tensor) -> Result<Tensor> {
     if serves(x) {
-        pointwise::apply::<Hinge>(x)
+        pointwise::apply(x, Hinge)
     } else {
         reference(x)
     }
@@ -41,12 +41,12 @@ impl Pointwise for Hinge {
     const COST: usize = 16;
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
+    fn value<T: Element>(&self, x: T) -> T {
         if x <= T::ZERO { T::ZERO } else { x }
     }
 
     #[inline(always)]
-    fn pull<T: Element>(x: T, _: T, gradient: T) -> T {
+    fn pull<T: Element>(&self, x: T, _: T, gradient: T) -> T {
         if x <= T::ZERO { T::ZERO } else { gradient }
     }
 }

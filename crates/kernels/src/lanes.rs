@@ -15,6 +15,11 @@ pub(crate) trait Element: WithDType + PartialOrd {
     type Lanes<S: Simd>: Copy;
 
     fn exp(self) -> Self;
+    /// `e^x − 1`, right for small numbers too.
+    fn exp_m1(self) -> Self;
+    fn tanh(self) -> Self;
+    /// The error function.
+    fn erf(self) -> Self;
     fn is_nan(self) -> bool;
     fn ln_1p(self) -> Self;
     fn sqrt(self) -> Self;
@@ -41,7 +46,7 @@ pub(crate) trait Element: WithDType + PartialOrd {
 }
 
 macro_rules! element {
-    ($T:ident, $storage:ident, $lanes:ident, $as:ident, $as_mut:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident,
+    ($T:ident, $storage:ident, $erf:ident, $lanes:ident, $as:ident, $as_mut:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident,
      $abs:ident, $mul_add:ident, $neg:ident, $less:ident, $select:ident) => {
         impl Element for $T {
             const ZERO: Self = 0.0;
@@ -53,6 +58,21 @@ macro_rules! element {
             #[inline(always)]
             fn exp(self) -> Self {
                 self.exp()
+            }
+
+            #[inline(always)]
+            fn exp_m1(self) -> Self {
+                self.exp_m1()
+            }
+
+            #[inline(always)]
+            fn tanh(self) -> Self {
+                self.tanh()
+            }
+
+            #[inline(always)]
+            fn erf(self) -> Self {
+                candle_core::cpu::erf::$erf(self)
             }
 
             #[inline(always)]
@@ -143,6 +163,7 @@ macro_rules! element {
 element!(
     f32,
     F32,
+    erf_f32,
     f32s,
     as_simd_f32s,
     as_mut_simd_f32s,
@@ -159,6 +180,7 @@ element!(
 element!(
     f64,
     F64,
+    erf_f64,
     f64s,
     as_simd_f64s,
     as_mut_simd_f64s,

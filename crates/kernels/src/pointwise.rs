@@ -1,7 +1,5 @@
 //! The frame of the operations that treat every number alone: one pass forward, one pass backward.
 
-use std::marker::PhantomData;
-
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -18,18 +16,18 @@ pub(crate) trait Pointwise: Send + Sync + 'static {
     /// What one number costs, in multiplications of a matrix product.
     const COST: usize;
 
-    fn value<T: Element>(x: T) -> T;
+    fn value<T: Element>(&self, x: T) -> T;
 
     /// The gradient at `x`, where the value is `y` and the value's gradient is `gradient`.
-    fn pull<T: Element>(x: T, y: T, gradient: T) -> T;
+    fn pull<T: Element>(&self, x: T, y: T, gradient: T) -> T;
 }
 
-/// Applies `P` to a tensor that [`crate::host::serves`] accepts.
-pub(crate) fn apply<P: Pointwise>(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Op::<P>(PhantomData))
+/// Applies a function to a tensor that [`crate::host::serves`] accepts.
+pub(crate) fn apply<P: Pointwise>(x: &Tensor, function: P) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Op(function))
 }
 
-struct Op<P>(PhantomData<P>);
+struct Op<P>(P);
 
 impl<P: Pointwise> CustomOp1 for Op<P> {
     fn name(&self) -> &'static str {
@@ -38,31 +36,31 @@ impl<P: Pointwise> CustomOp1 for Op<P> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         by_type!(storage.dtype(), P::NAME, T => {
-            let y = forward::<T, P>(slice::<T>(storage, layout)?);
+            let y = forward(&self.0, slice::<T>(storage, layout)?);
             Ok(give(y, layout.shape()))
         })
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         by_type!(x.dtype(), P::NAME, T => {
-            let pulled = read::<T, _>(x, |x| read(y, |y| read(gradient, |g| Ok(backward::<T, P>(x, y, g)))))?;
+            let pulled = read::<T, _>(x, |x| read(y, |y| read(gradient, |g| Ok(backward(&self.0, x, y, g)))))?;
             tensor(pulled, x).map(Some)
         })
     }
 }
 
-fn forward<T: Element, P: Pointwise>(x: &[T]) -> Vec<T> {
+fn forward<T: Element, P: Pointwise>(function: &P, x: &[T]) -> Vec<T> {
     let mut y = vec![T::ZERO; x.len()];
     let tasks = y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).collect();
     run(x.len() * P::COST, tasks, |(y, x): (&mut [T], &[T])| {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = P::value(x);
+            *y = function.value(x);
         }
     });
     y
 }
 
-fn backward<T: Element, P: Pointwise>(x: &[T], y: &[T], gradient: &[T]) -> Vec<T> {
+fn backward<T: Element, P: Pointwise>(function: &P, x: &[T], y: &[T], gradient: &[T]) -> Vec<T> {
     let mut pulled = vec![T::ZERO; x.len()];
     let sources = x
         .chunks(CHUNK)
@@ -79,7 +77,7 @@ fn backward<T: Element, P: Pointwise>(x: &[T], y: &[T], gradient: &[T]) -> Vec<T
                 .zip::<&[T]>(y)
                 .zip::<&[T]>(gradient)
             {
-                *pulled = P::pull(x, y, g);
+                *pulled = function.pull(x, y, g);
             }
         },
     );

@@ -12,7 +12,7 @@ use crate::pointwise::{self, Pointwise};
 /// [`squared_euclidean`](crate::squared_euclidean) gives none.
 pub fn safe_sqrt(squared: &Tensor) -> Result<Tensor> {
     if serves(squared) {
-        pointwise::apply::<SafeSqrt>(squared)
+        pointwise::apply(squared, SafeSqrt)
     } else {
         reference(squared)
     }
@@ -32,12 +32,12 @@ impl Pointwise for SafeSqrt {
     const COST: usize = 32;
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
+    fn value<T: Element>(&self, x: T) -> T {
         x.sqrt()
     }
 
     #[inline(always)]
-    fn pull<T: Element>(x: T, y: T, gradient: T) -> T {
+    fn pull<T: Element>(&self, x: T, y: T, gradient: T) -> T {
         if x == T::ZERO {
             T::ZERO
         } else {

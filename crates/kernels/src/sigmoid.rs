@@ -11,7 +11,7 @@ use crate::pointwise::{self, Pointwise};
 /// Value and gradient are finite for every number, also where `e^−x` overflows.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     if serves(x) {
-        pointwise::apply::<Sigmoid>(x)
+        pointwise::apply(x, Sigmoid)
     } else {
         reference(x)
     }
@@ -41,12 +41,12 @@ impl Pointwise for Sigmoid {
     const COST: usize = 256;
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
+    fn value<T: Element>(&self, x: T) -> T {
         logistic(x)
     }
 
     #[inline(always)]
-    fn pull<T: Element>(_: T, y: T, gradient: T) -> T {
+    fn pull<T: Element>(&self, _: T, y: T, gradient: T) -> T {
         gradient * y * (T::ONE - y)
     }
 }

@@ -20,7 +20,7 @@ use crate::sigmoid::logistic;
 /// ```
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
     if serves(x) {
-        pointwise::apply::<Softplus>(x)
+        pointwise::apply(x, Softplus)
     } else {
         reference(x)
     }
@@ -34,6 +34,18 @@ pub fn reference(x: &Tensor) -> Result<Tensor> {
     sum.log()? + larger
 }
 
+/// The logarithm of [`sigmoid`](crate::sigmoid), `−log(1 + e^−x)`, of any shape: finite where the sigmoid has become 0.
+pub fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
+    softplus(&x.neg()?)?.neg()
+}
+
+/// The smooth positive part of one number. The exponential is that of a number below zero, so it cannot overflow.
+#[inline(always)]
+pub(crate) fn smooth_part<T: Element>(x: T) -> T {
+    let small = (T::ZERO - x.abs()).exp().ln_1p();
+    if x > T::ZERO { x + small } else { small }
+}
+
 struct Softplus;
 
 impl Pointwise for Softplus {
@@ -41,13 +53,12 @@ impl Pointwise for Softplus {
     const COST: usize = 512;
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
-        let small = (T::ZERO - x.abs()).exp().ln_1p();
-        if x > T::ZERO { x + small } else { small }
+    fn value<T: Element>(&self, x: T) -> T {
+        smooth_part(x)
     }
 
     #[inline(always)]
-    fn pull<T: Element>(x: T, _: T, gradient: T) -> T {
+    fn pull<T: Element>(&self, x: T, _: T, gradient: T) -> T {
         gradient * logistic(x)
     }
 }

@@ -7,6 +7,7 @@
 use candle_core::{D, DType, Device, IndexOp, Result, Tensor, Var};
 use nearfar_kernels as kernels;
 use nearfar_kernels::test_util::{check_gradient, noise};
+use nearfar_kernels::{Conv, GruWeights, Pairing, Slide, Windows};
 
 type Operation = fn(&Tensor) -> Result<Tensor>;
 
@@ -225,7 +226,10 @@ fn candle_is_wrong_for_max_pooling() -> Result<()> {
         [0.0, 0.0, 0.0, 0.25],
         "it should be 1"
     );
-    let ours: Operation = |x| kernels::max_pool2d(&x.reshape((1, 1, 2, 2))?, (2, 2), (2, 2));
+    let ours: Operation = |x| {
+        let windows = Windows::sliding(&[2, 2], &[Slide::over(2); 2], false)?;
+        kernels::max_pool(&x.reshape((1, 1, 2, 2))?, &windows)
+    };
     assert_eq!(gradient(ours, &[1.0, 2.0, 3.0, 4.0])?, [0.0, 0.0, 0.0, 1.0]);
     let x = noise((1, 1, 9, 9), 7)?;
     let overlapping = check_gradient(
@@ -274,6 +278,25 @@ fn candle_is_missing_the_gradient_of_scatter_add_into_another_shape() -> Result<
     Ok(())
 }
 
+/// Windows that overlap, the last one in part behind the image.
+fn overlapping() -> Slide {
+    Slide {
+        kernel: 3,
+        stride: 2,
+        padding: 1,
+        partial: true,
+    }
+}
+
+#[test]
+fn candle_is_wrong_for_convolutions_whose_sides_leave_different_rests() -> Result<()> {
+    // With a stride of 2, a side of 6 leaves a rest behind the last place and one of 7 does not.
+    let (x, kernel) = (noise((1, 2, 7, 6), 13)?, noise((3, 2, 3, 3), 14)?);
+    let wrong = check_gradient(|x| x[0].conv2d(&x[1], 0, 2, 1, 1), &[x, kernel], 1e-5);
+    assert!(wrong.is_err());
+    Ok(())
+}
+
 #[test]
 fn this_crate_is_right() -> Result<()> {
     audit(
@@ -282,6 +305,14 @@ fn this_crate_is_right() -> Result<()> {
             ("absolute", kernels::absolute),
             ("sigmoid", kernels::sigmoid),
             ("softplus", kernels::softplus),
+            ("log_sigmoid", kernels::log_sigmoid),
+            ("gelu", kernels::gelu),
+            ("gelu_tanh", kernels::gelu_tanh),
+            ("silu", kernels::silu),
+            ("elu", |x| kernels::elu(x, 0.7)),
+            ("leaky_relu", |x| kernels::leaky_relu(x, 0.2)),
+            ("hard_swish", |x| kernels::hard_swish(&(x * 4.0)?)),
+            ("mish", kernels::mish),
             ("safe_sqrt", |x| kernels::safe_sqrt(&(x.sqr()? + 0.1)?)),
             ("l2_normalize", kernels::l2_normalize),
             ("softmax", kernels::softmax),
@@ -305,8 +336,75 @@ fn this_crate_is_right() -> Result<()> {
             ("euclidean", |x| kernels::euclidean(x, &other(&[5, 7])?)),
             ("euclidean of itself", |x| kernels::euclidean(x, x)),
             ("manhattan", |x| kernels::manhattan(x, &other(&[5, 7])?)),
-            ("max_pool2d", |x| {
-                kernels::max_pool2d(&x.reshape((1, 1, 6, 7))?, (3, 2), (2, 2))
+            ("l1_normalize", kernels::l1_normalize),
+            ("standardize", |x| kernels::standardize(x, 1e-5)),
+            ("rms_normalize", |x| kernels::rms_normalize(x, 1e-5)),
+            ("rotary, halves", |x| {
+                kernels::rotary(&x.t()?, &other(&[7, 3])?, Pairing::Halves)
+            }),
+            ("rotary, neighbors", |x| {
+                kernels::rotary(&x.t()?, &other(&[7, 3])?, Pairing::Neighbors)
+            }),
+            ("max_pool", |x| {
+                let windows = Windows::sliding(&[6, 7], &[overlapping(); 2], false)?;
+                kernels::max_pool(&x.reshape((1, 1, 6, 7))?, &windows)
+            }),
+            ("average_pool", |x| {
+                let windows = Windows::sliding(&[6, 7], &[overlapping(); 2], false)?;
+                kernels::average_pool(&x.reshape((1, 1, 6, 7))?, &windows)
+            }),
+            ("conv of sequences", |x| {
+                kernels::conv(
+                    &x.reshape((2, 3, 7))?,
+                    &other(&[4, 3, 3])?,
+                    None,
+                    &Conv::<1>::default(),
+                )
+            }),
+            ("conv of images", |x| {
+                let settings = Conv {
+                    stride: [2, 1],
+                    padding: [1, 0],
+                    ..Conv::default()
+                };
+                kernels::conv(
+                    &x.reshape((1, 2, 3, 7))?,
+                    &other(&[4, 2, 3, 3])?,
+                    None,
+                    &settings,
+                )
+            }),
+            ("conv of volumes", |x| {
+                kernels::conv(
+                    &x.reshape((1, 1, 2, 3, 7))?,
+                    &other(&[4, 1, 2, 2, 2])?,
+                    None,
+                    &Conv::<3>::default(),
+                )
+            }),
+            ("gru", |x| {
+                let weights = GruWeights {
+                    input: (other(&[9, 7])? * 0.5)?,
+                    hidden: (other(&[9, 3])? * 0.5)?,
+                    input_bias: other(&[9])?,
+                    hidden_bias: other(&[9])?,
+                };
+                let x = x.reshape((2, 3, 7))?;
+                kernels::gru(&x, &[3, 2], &weights, None, kernels::Direction::Backward)
+            }),
+            ("lstm_from", |x| {
+                let parameters = (other(&[4 * 3 * (7 + 3 + 1)])? * 0.5)?;
+                let first = x.reshape((14, 3))?.narrow(0, 3, 2)?;
+                let x = x.reshape((2, 3, 7))?;
+                let walk = kernels::lstm_from(
+                    &x,
+                    &[3, 2],
+                    &parameters,
+                    3,
+                    kernels::Direction::Backward,
+                    Some((&first, &first)),
+                )?;
+                Tensor::cat(&[walk.states.reshape((6, 3))?, walk.cell], 0)
             }),
             ("lstm", |x| {
                 let parameters = (other(&[4 * 3 * (7 + 3 + 1)])? * 0.5)?;

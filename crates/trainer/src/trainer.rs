@@ -238,7 +238,7 @@ impl Trainer {
         let updated = gathered.is_some();
         let gradient_norm = match gathered {
             Some((gradients, norm)) => {
-                self.update(gradients, norm, learning_rate)?;
+                self.update(gradients, norm, learning_rate, step)?;
                 norm
             }
             None => norm,
@@ -293,13 +293,20 @@ impl Trainer {
         Ok(Some((mean, norm)))
     }
 
-    fn update(&mut self, mut gradients: Gradients, norm: f64, rate: f64) -> Result<(), Error> {
+    fn update(
+        &mut self,
+        mut gradients: Gradients,
+        norm: f64,
+        rate: f64,
+        step: u64,
+    ) -> Result<(), Error> {
         if let Some(limit) = self.options.clip_norm {
             gradients.clip_from(norm, limit.get())?;
         }
         if let Some(limit) = self.options.clip_value {
             gradients.clip_value(limit.get())?;
         }
+        let momentum = self.schedule.momentum(step);
         let moves: Vec<Move<'_>> = gradients
             .iter()
             .map(|(name, gradient)| {
@@ -310,6 +317,7 @@ impl Trainer {
                     gradient,
                     learning_rate: rate * it.rate,
                     decay: it.decay,
+                    momentum,
                 }
             })
             .collect();

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use candle_core::{DType, Device, Tensor, Var};
-use nearfar_core::{Fraction, NonNegative};
+use nearfar_core::{Fraction, NonNegative, Positive};
 use nearfar_trainer::optim::{Adagrad, Adam, AdamW, Move, RmsProp, Sgd};
 use nearfar_trainer::schedule::{
-    Constant, Cosine, Exponential, Linear, Milestones, Polynomial, Ramp, Restarts, Steps,
+    Anneal, Constant, Cosine, CycledMomentum, Exponential, Linear, Milestones, OneCycle,
+    Polynomial, Ramp, Restarts, Steps,
 };
 use nearfar_trainer::{Gradients, Optimizer, OptimizerConfig, Schedule, ScheduleConfig};
 
@@ -26,13 +27,6 @@ impl Mapper for Optimizers {
         let function = &case.function;
         if function.path() == CLIP {
             return Claim::Ours;
-        }
-        let schedule = function.call().settings("schedule");
-        let peer = schedule.and_then(|mut schedule| schedule.text("peer"));
-        if let Ok(Some(peer)) = peer
-            && peer.ends_with(".OneCycleLR")
-        {
-            return Claim::NotWith("OneCycleLR".into());
         }
         Claim::by_name(function, PREFIX, &NAMES)
     }
@@ -179,7 +173,7 @@ fn config(name: &str, mut params: Settings, groups: &Groups) -> Mapped<Optimizer
     Ok(config)
 }
 
-fn schedule_of(written: serde_json::Value, rate: f64) -> Mapped<Box<dyn Schedule>> {
+fn schedule_of(written: serde_json::Value, mut rate: f64) -> Mapped<Box<dyn Schedule>> {
     let name = written
         .get("peer")
         .and_then(|it| it.as_str())
@@ -240,6 +234,28 @@ fn schedule_of(written: serde_json::Value, rate: f64) -> Mapped<Box<dyn Schedule
             growth: length(&mut params, "T_mult")?.unwrap_or(NonZeroU64::MIN),
             floor: NonNegative::new(params.number_or("eta_min", 0.0)?)?,
         }),
+        "OneCycleLR" => {
+            // The optimizer's own rate is not looked at.
+            rate = params.number_or("max_lr", f64::NAN)?;
+            let cycles = params.flag_or("cycle_momentum", true)?;
+            let momentum = CycledMomentum {
+                low: Fraction::new(params.number_or("base_momentum", 0.85)?)?,
+                high: Fraction::new(params.number_or("max_momentum", 0.95)?)?,
+            };
+            ScheduleConfig::OneCycle(OneCycle {
+                rise: Fraction::new(params.number_or("pct_start", 0.3)?)?,
+                start: Positive::new(params.number_or("div_factor", 25.0)?)?,
+                end: Positive::new(params.number_or("final_div_factor", 1e4)?)?,
+                anneal: match params.text("anneal_strategy")?.as_deref() {
+                    Some("cos") | None => Anneal::Cosine,
+                    Some("linear") => Anneal::Linear,
+                    Some(other) => return Err(Trouble::unmapped(format!("annealing by {other}"))),
+                },
+                three_phases: params.flag_or("three_phase", false)?,
+                momentum: cycles.then_some(momentum),
+                steps: Some(wanted(length(&mut params, "total_steps")?)?),
+            })
+        }
         // Not torch's own, but functions that the authors gave to `LambdaLR`.
         "LambdaWarmup" => ScheduleConfig::Linear(Linear {
             warmup: params.count("warmup")?.unwrap_or(0) as u64,
@@ -313,6 +329,7 @@ impl<'a> Walk<'a> {
         let schedule = self.run.schedule.as_ref().unwrap_or(&self.schedule);
         let rate = schedule.at(step);
         self.rates.push(rate);
+        let momentum = schedule.momentum(step);
         let mut moves = Vec::new();
         for (name, gradient) in gradients.iter() {
             let (decay, own) = self.run.groups.0.get(name).copied().unwrap_or_default();
@@ -322,6 +339,7 @@ impl<'a> Walk<'a> {
             };
             moves.push(Move {
                 decay,
+                momentum,
                 ..Move::new(name, &self.parameters[name], gradient, own.unwrap_or(rate))
             });
         }

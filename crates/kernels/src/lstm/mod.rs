@@ -102,6 +102,45 @@ pub fn lstm_last(
     reference::last(input, lengths, parameters, hidden, direction)
 }
 
+/// What [`lstm_from`] gives.
+#[derive(Clone, Debug)]
+pub struct LstmStates {
+    /// The states at all steps, `(b, t, h)`.
+    pub states: Tensor,
+    /// The cells after each row's last step, `(b, h)`.
+    pub cell: Tensor,
+}
+
+/// The same as [`lstm`] from a first state and cell, `(b, h)` each, with the cells after the last step.
+///
+/// A row of length 0 keeps what it began with; walking backward, so do the states beyond a row's length. This goes step by
+/// step in candle operations on all devices: for all that begins with zeros and needs no cells, [`lstm`] is faster.
+///
+/// # Errors
+///
+/// If a shape does not fit the others.
+pub fn lstm_from(
+    input: &Tensor,
+    lengths: &[u32],
+    parameters: &Tensor,
+    hidden: usize,
+    direction: Direction,
+    first: Option<(&Tensor, &Tensor)>,
+) -> Result<LstmStates> {
+    check(input, lengths, parameters, hidden)?;
+    if let Some((state, cell)) = first {
+        let wanted = [input.dim(0)?, hidden];
+        if state.dims() != wanted || cell.dims() != wanted {
+            bail!(
+                "lstm: the first state has shape {:?}, the first cell {:?}; {wanted:?} is wanted",
+                state.dims(),
+                cell.dims()
+            );
+        }
+    }
+    reference::walk(input, lengths, parameters, hidden, direction, first)
+}
+
 /// The parameters of a layer as one tensor: `W_ih (4h, f)`, `W_hh (4h, h)` and `b (4h)`, flat, in this order. The gates
 /// are in torch's order i, f, g, o; the sum of torch's two biases is `b`.
 ///

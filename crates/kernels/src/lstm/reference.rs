@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Direction, check};
+use super::{Direction, LstmStates, check};
 use crate::sigmoid;
 
 /// [`lstm_last`](crate::lstm_last) in candle operations.
@@ -34,9 +34,29 @@ pub fn reference(
     direction: Direction,
 ) -> Result<Tensor> {
     check(input, lengths, parameters, hidden)?;
+    Ok(walk(input, lengths, parameters, hidden, direction, None)?.states)
+}
+
+/// All steps, from a first state and cell; zeros where there are none.
+pub(super) fn walk(
+    input: &Tensor,
+    lengths: &[u32],
+    parameters: &Tensor,
+    hidden: usize,
+    direction: Direction,
+    first: Option<(&Tensor, &Tensor)>,
+) -> Result<LstmStates> {
     let (batch, steps, features) = input.dims3()?;
+    let (mut state, mut cell) = match first {
+        Some((state, cell)) => (state.clone(), cell.clone()),
+        None => {
+            let nothing = Tensor::zeros((batch, hidden), input.dtype(), input.device())?;
+            (nothing.clone(), nothing)
+        }
+    };
     if batch == 0 || steps == 0 || hidden == 0 {
-        return Tensor::zeros((batch, steps, hidden), input.dtype(), input.device());
+        let states = Tensor::zeros((batch, steps, hidden), input.dtype(), input.device())?;
+        return Ok(LstmStates { states, cell });
     }
     let (to_input, to_hidden) = (4 * hidden * features, 4 * hidden * hidden);
     let input_weight = parameters
@@ -62,8 +82,6 @@ pub fn reference(
         .broadcast_add(&bias)?;
     let sums = sums.reshape((batch, steps, 4 * hidden))?;
 
-    let nothing = Tensor::zeros((batch, hidden), input.dtype(), input.device())?;
-    let (mut state, mut cell) = (nothing.clone(), nothing);
     let mut states = Vec::with_capacity(steps);
     for order in 0..steps {
         let step = if direction == Direction::Backward {
@@ -91,5 +109,8 @@ pub fn reference(
     if direction == Direction::Backward {
         states.reverse();
     }
-    Tensor::stack(&states, 1)
+    Ok(LstmStates {
+        states: Tensor::stack(&states, 1)?,
+        cell,
+    })
 }

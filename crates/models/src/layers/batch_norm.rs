@@ -1,6 +1,6 @@
 //! Batch normalization.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use nearfar_core::{Error, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +23,9 @@ pub enum Statistics {
 pub struct Normalization {
     /// Added to the variance.
     pub eps: f64,
-    /// What a batch counts in the running statistics, from 0 to 1.
-    pub momentum: f64,
+    /// What a batch counts in the running statistics, from 0 to 1. None counts every batch the same: the running statistics
+    /// are the mean over all batches so far.
+    pub momentum: Option<f64>,
     /// By what it goes in training.
     pub statistics: Statistics,
 }
@@ -33,37 +34,45 @@ impl Default for Normalization {
     fn default() -> Self {
         Self {
             eps: 1e-5,
-            momentum: 0.1,
+            momentum: Some(0.1),
             statistics: Statistics::Batch,
         }
     }
 }
 
 /// The affine map and the running statistics of a normalization, under torch's names: `weight`, `bias`, `running_mean`,
-/// `running_var`.
+/// `running_var`, and `num_batches_tracked` where every batch counts the same.
 #[derive(Clone, Debug)]
 pub(super) struct Norm {
     pub(super) scale: Weight,
     pub(super) shift: Weight,
     mean: Weight,
     variance: Weight,
+    /// How many batches there were, `(1)`; only the mean over all batches needs it.
+    batches: Option<Weight>,
     pub(super) settings: Normalization,
 }
 
 impl Norm {
     pub(super) fn new(params: &Params, channels: usize, settings: Normalization) -> Result<Self> {
-        let in_range = settings.eps > 0.0 && (0.0..=1.0).contains(&settings.momentum);
+        let momentum = settings.momentum.unwrap_or(0.0);
+        let in_range = settings.eps > 0.0 && (0.0..=1.0).contains(&momentum);
         if !in_range || !settings.eps.is_finite() {
             Err(Error::Settings(format!(
-                "batch_norm: `eps` is {} and `momentum` is {}; above 0, and from 0 to 1, is wanted",
-                settings.eps, settings.momentum
+                "batch_norm: `eps` is {} and `momentum` is {momentum}; above 0, and from 0 to 1, is wanted",
+                settings.eps
             )))?;
         }
+        let batches = match settings.momentum {
+            Some(_) => None,
+            None => Some(params.statistic("num_batches_tracked", 1, 0.0)?),
+        };
         Ok(Self {
             scale: params.weight("weight", channels, Init::Constant(1.0))?,
             shift: params.weight("bias", channels, Init::Constant(0.0))?,
             mean: params.statistic("running_mean", channels, 0.0)?,
             variance: params.statistic("running_var", channels, 1.0)?,
+            batches,
             settings,
         })
     }
@@ -81,7 +90,15 @@ impl Norm {
     /// Moves the running statistics towards those of a batch of `count` values per channel. `variance` is the biased
     /// one; the unbiased one is learned, as in torch.
     pub(super) fn learn(&self, mean: &Tensor, variance: &Tensor, count: usize) -> Result<()> {
-        let momentum = self.settings.momentum;
+        let momentum = match (self.settings.momentum, &self.batches) {
+            (Some(momentum), _) => momentum,
+            (None, None) => return Ok(()), // Not possible: see `new`.
+            (None, Some(batches)) => {
+                let count = (batches.value() + 1.0)?;
+                batches.var().set(&count)?;
+                1.0 / count.get(0)?.to_dtype(DType::F64)?.to_scalar::<f64>()?
+            }
+        };
         let unbiased = count as f64 / (count as f64 - 1.0);
         let mixed = |old: &Weight, new: &Tensor, factor: f64| -> Result<()> {
             let mixed =
@@ -103,7 +120,8 @@ impl Norm {
 /// towards the unbiased one); in evaluation, and with [`Statistics::Frozen`], the running ones. For images behind a
 /// convolution, [`ConvBlock`](super::ConvBlock) does the same faster.
 ///
-/// Its tensors are `weight`, `bias`, `running_mean` and `running_var`, `(channels)` each.
+/// Its tensors are `weight`, `bias`, `running_mean` and `running_var`, `(channels)` each; and `num_batches_tracked` `(1)`
+/// without a momentum.
 ///
 /// Source: Ioffe, Szegedy, "Batch Normalization", ICML 2015, <https://arxiv.org/abs/1502.03167>.
 #[derive(Clone, Debug)]
@@ -172,7 +190,7 @@ impl BatchNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
     use nearfar_core::{Purpose, Seed};
 
     fn params() -> Params {
@@ -228,6 +246,24 @@ mod tests {
     }
 
     #[test]
+    fn without_momentum_every_batch_counts_the_same() -> Result<()> {
+        let params = params();
+        let settings = Normalization {
+            momentum: None,
+            ..Normalization::default()
+        };
+        let layer = BatchNorm::new(&params, 1, settings)?;
+        let mut rng = Seed(1).rng(Purpose::Dropout, 0);
+        for mean in [1f64, 2.0, 6.0] {
+            let x = Tensor::new(&[[mean - 1.0], [mean + 1.0]], &Device::Cpu)?;
+            layer.forward(&x, &mut Mode::Train(&mut rng))?;
+        }
+        let (mean, variance) = running(&params)?;
+        assert!((mean - 3.0).abs() < 1e-12 && (variance - 2.0).abs() < 1e-12);
+        Ok(())
+    }
+
+    #[test]
     fn one_value_has_no_variance() -> Result<()> {
         let layer = BatchNorm::new(&params(), 2, Normalization::default())?;
         let mut rng = Seed(1).rng(Purpose::Dropout, 0);
@@ -241,7 +277,7 @@ mod tests {
             "one channel"
         );
         let settings = Normalization {
-            momentum: 1.5,
+            momentum: Some(1.5),
             ..Normalization::default()
         };
         assert!(BatchNorm::new(&params(), 2, settings).is_err());

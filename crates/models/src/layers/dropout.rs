@@ -11,6 +11,30 @@ use nearfar_core::{Error, Fraction, Mode};
 /// [`Error::Settings`] for a rate of 1, which leaves nothing.
 pub fn dropout(x: &Tensor, rate: Fraction, mode: &mut Mode<'_>) -> Result<Tensor> {
     let rate = self::rate("dropout", rate)?.get();
+    drop_parts(x, rate, x.dims(), mode)
+}
+
+/// In training, sets each row (along the first dimension) to 0 with probability `rate` and divides the others by
+/// `1 − rate`; else gives `x`. On what a branch adds, the row goes around the branch: stochastic depth.
+///
+/// The rows are drawn in order from the mode's stream, so that a pass can be repeated exactly.
+///
+/// Source: Huang et al., "Deep networks with stochastic depth", ECCV 2016, <https://arxiv.org/abs/1603.09382>; divided by
+/// what is kept as in timm's `DropPath`.
+///
+/// # Errors
+/// [`Error::Settings`] for a rate of 1, which leaves nothing.
+pub fn drop_path(x: &Tensor, rate: Fraction, mode: &mut Mode<'_>) -> Result<Tensor> {
+    let rate = self::rate("drop_path", rate)?.get();
+    let mut dims = vec![1; x.rank()];
+    if let (Some(rows), Some(first)) = (dims.first_mut(), x.dims().first()) {
+        *rows = *first;
+    }
+    drop_parts(x, rate, &dims, mode)
+}
+
+/// Drops parts of `x`, one for each number of a shape that broadcasts to that of `x`.
+fn drop_parts(x: &Tensor, rate: f64, dims: &[usize], mode: &mut Mode<'_>) -> Result<Tensor> {
     let Mode::Train(rng) = mode else {
         return Ok(x.clone());
     };
@@ -19,17 +43,18 @@ pub fn dropout(x: &Tensor, rate: Fraction, mode: &mut Mode<'_>) -> Result<Tensor
     }
     let kept = 1.0 / (1.0 - rate);
     let mut draw = || if rng.chance(rate) { 0.0 } else { kept };
+    let count = dims.iter().product::<usize>();
     let factors = match x.dtype() {
         DType::F64 => {
-            let factors: Vec<f64> = (0..x.elem_count()).map(|_| draw()).collect();
-            Tensor::from_vec(factors, x.shape(), &Device::Cpu)?
+            let factors: Vec<f64> = (0..count).map(|_| draw()).collect();
+            Tensor::from_vec(factors, dims, &Device::Cpu)?
         }
         dtype => {
-            let factors: Vec<f32> = (0..x.elem_count()).map(|_| draw() as f32).collect();
-            Tensor::from_vec(factors, x.shape(), &Device::Cpu)?.to_dtype(dtype)?
+            let factors: Vec<f32> = (0..count).map(|_| draw() as f32).collect();
+            Tensor::from_vec(factors, dims, &Device::Cpu)?.to_dtype(dtype)?
         }
     };
-    x * factors.to_device(x.device())?
+    x.broadcast_mul(&factors.to_device(x.device())?)
 }
 
 /// A rate that leaves something.
@@ -70,6 +95,22 @@ mod tests {
         let y = dropout(&x, Fraction::literal(0.5), &mut Mode::Eval)?;
         assert_eq!(y.to_vec1::<f32>()?, [1.0; 4]);
         assert!(dropout(&x, Fraction::literal(1.0), &mut Mode::Eval).is_err());
+        assert!(drop_path(&x, Fraction::literal(1.0), &mut Mode::Eval).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_goes_as_a_whole() -> Result<()> {
+        let x = Tensor::ones((1000, 2, 3), DType::F64, &Device::Cpu)?;
+        let rate = Fraction::literal(0.5);
+        let mut rng = Seed(1).rng(Purpose::Dropout, 0);
+        let y = drop_path(&x, rate, &mut Mode::Train(&mut rng))?;
+        let rows = y.flatten_from(1)?.to_vec2::<f64>()?;
+        let whole = |row: &Vec<f64>| row.iter().all(|&y| y == row[0] && (y == 0.0 || y == 2.0));
+        assert!(rows.iter().all(whole));
+        let kept = rows.iter().filter(|row| row[0] > 0.0).count();
+        assert!((437..563).contains(&kept), "{kept}"); // Four standard deviations.
+        assert_eq!(drop_path(&x, rate, &mut Mode::Eval)?.id(), x.id());
         Ok(())
     }
 }

@@ -8,11 +8,13 @@ use crate::{Init, Params, Weight};
 
 /// A learned vector for each id, as torch's `Embedding`. It starts normal with mean 0 and a given deviation; torch's is 1.
 ///
-/// Its tensor is `weight` `(count, dim)`. A row that no id of a batch names gets gradient zero. There is no padding id:
-/// what follows the true length of a sequence is not looked at by the layers that read the vectors.
+/// Its tensor is `weight` `(count, dim)`. A row that no id of a batch names gets gradient zero. The layers here that read
+/// the vectors do not look beyond the true length of a sequence, so no id needs to be that of padding; published networks
+/// have one, whose vector starts at 0 and is never trained: [`with_padding`](Self::with_padding).
 #[derive(Clone, Debug)]
 pub struct Embedding {
     weight: Weight,
+    padding: Option<u32>,
 }
 
 impl Embedding {
@@ -29,7 +31,30 @@ impl Embedding {
         };
         Ok(Self {
             weight: params.weight("weight", (count, dim), init)?,
+            padding: None,
         })
+    }
+
+    /// The same with the id of padding: its vector becomes 0, and gets no gradient.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for an id that has no vector.
+    pub fn with_padding(mut self, id: u32) -> Result<Self> {
+        let (count, dim) = self.weight.var().dims2()?;
+        if id as usize >= count {
+            Err(Error::Settings(format!(
+                "embedding: the id of padding is {id}; there are vectors for {count}, numbered from 0"
+            )))?;
+        }
+        let mut kept = vec![1u8; count];
+        kept[id as usize] = 0;
+        let kept = Tensor::from_vec(kept, (count, 1), self.weight.var().device())?;
+        let vectors = self.weight.value();
+        let kept = kept.broadcast_as((count, dim))?;
+        let vectors = kept.where_cond(&vectors, &vectors.zeros_like()?)?;
+        self.weight.var().set(&vectors)?;
+        self.padding = Some(id);
+        Ok(self)
     }
 
     /// Ids of any shape, u32, to vectors `(…, dim)`.
@@ -55,7 +80,18 @@ impl Embedding {
         }
         let mut dims = ids.dims().to_vec();
         dims.push(dim);
-        weight.index_select(&flat, 0)?.reshape(dims)
+        let vectors = weight.index_select(&flat, 0)?;
+        let vectors = match self.padding {
+            None => vectors,
+            Some(padding) => {
+                let trained = flat
+                    .ne(padding)?
+                    .unsqueeze(1)?
+                    .broadcast_as(vectors.shape())?;
+                trained.where_cond(&vectors, &vectors.detach())?
+            }
+        };
+        vectors.reshape(dims)
     }
 }
 
@@ -83,6 +119,33 @@ mod tests {
             .get(weight.var())
             .expect("all was looked up in it");
         assert_eq!(gradient.to_vec2::<f32>()?, [[1.0], [0.0], [3.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn padding_is_zero_and_is_not_trained() -> Result<()> {
+        let params = Params::new(Seed(1), DType::F32, &Device::Cpu)?;
+        let layer = Embedding::new(&params, 3, 2, NonNegative::literal(1.0))?.with_padding(1)?;
+        let ids = Tensor::new(&[1u32, 2, 1], &Device::Cpu)?;
+        let mut rng = Seed(1).rng(Purpose::Dropout, 0);
+        let vectors = layer.forward(&ids, &mut Mode::Train(&mut rng))?;
+        assert_eq!(vectors.get(0)?.to_vec1::<f32>()?, [0.0, 0.0]);
+        assert_ne!(vectors.get(1)?.to_vec1::<f32>()?, [0.0, 0.0]);
+        let gradients = vectors.sum_all()?.backward()?;
+        let weight = params.find("weight").expect("made above");
+        let gradient = gradients.get(weight.var()).expect("2 was looked up");
+        assert_eq!(
+            gradient.to_vec2::<f32>()?,
+            [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
+        );
+        let error = layer
+            .with_padding(3)
+            .expect_err("3 is not below 3")
+            .to_string();
+        assert!(
+            error.contains("padding is 3; there are vectors for 3"),
+            "{error}"
+        );
         Ok(())
     }
 

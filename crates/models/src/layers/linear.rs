@@ -21,13 +21,24 @@ impl Linear {
     /// # Errors
     /// For sizes of 0, and those of [`Params::weight`].
     pub fn new(params: &Params, inputs: usize, outputs: usize, bias: bool) -> Result<Self> {
+        let init = Init::fan_in(inputs);
+        Self::starting(params, inputs, outputs, init, bias.then_some(init))
+    }
+
+    /// The same with other starts; no start of a bias is no bias.
+    pub(super) fn starting(
+        params: &Params,
+        inputs: usize,
+        outputs: usize,
+        weight: Init,
+        bias: Option<Init>,
+    ) -> Result<Self> {
         size("linear", "inputs", inputs)?;
         size("linear", "outputs", outputs)?;
-        let init = Init::fan_in(inputs);
         Ok(Self {
-            weight: params.weight("weight", (outputs, inputs), init)?,
+            weight: params.weight("weight", (outputs, inputs), weight)?,
             bias: bias
-                .then(|| params.weight("bias", outputs, init))
+                .map(|bias| params.weight("bias", outputs, bias))
                 .transpose()?,
         })
     }

@@ -1,8 +1,8 @@
 //! Long short-term memory.
 
 use candle_core::{Result, Tensor};
-use nearfar_core::{Finite, Fraction, Mode};
-use nearfar_kernels::{Direction, lstm, lstm_parameters};
+use nearfar_core::{Error, Finite, Fraction, Mode};
+use nearfar_kernels::{Direction, LstmStates, lstm, lstm_from, lstm_parameters};
 
 use super::dropout;
 use crate::input_shape::size;
@@ -55,6 +55,15 @@ struct Walk {
     direction: Direction,
 }
 
+/// The states and cells of all walks of an [`Lstm`], `(layers · directions, b, hidden)` each, in torch's order.
+#[derive(Clone, Debug)]
+pub struct LstmState {
+    /// What the gates read.
+    pub hidden: Tensor,
+    /// What they keep.
+    pub cell: Tensor,
+}
+
 impl Walk {
     fn new(
         params: &Params,
@@ -82,19 +91,29 @@ impl Walk {
         })
     }
 
-    /// States `(b, t, h)`, and that after the last step, `(b, h)`.
-    fn forward(&self, x: &Tensor, lengths: &[u32], mode: &Mode<'_>) -> Result<(Tensor, Tensor)> {
+    /// Its parameters as the operation wants them, and the numbers in a state.
+    fn parameters(&self, mode: &Mode<'_>) -> Result<(Tensor, usize)> {
         let hidden = self.hidden.tensor(mode);
-        let size = hidden.dim(1)?;
         let parameters =
             lstm_parameters(&self.input.tensor(mode), &hidden, &self.bias.tensor(mode))?;
+        Ok((parameters, hidden.dim(1)?))
+    }
+
+    /// States `(b, t, h)`, and that after the last step, `(b, h)`.
+    fn forward(&self, x: &Tensor, lengths: &[u32], mode: &Mode<'_>) -> Result<(Tensor, Tensor)> {
+        let (parameters, size) = self.parameters(mode)?;
         let states = lstm(x, lengths, &parameters, size, self.direction)?;
+        let last = self.last(&states)?;
+        Ok((states, last))
+    }
+
+    /// Of all states that after the last step.
+    fn last(&self, states: &Tensor) -> Result<Tensor> {
         let last = match self.direction {
-            Direction::Forward => x.dim(1)? - 1, // A state is held beyond the true length.
+            Direction::Forward => states.dim(1)? - 1, // A state is held beyond the true length.
             Direction::Backward => 0,
         };
-        let last = states.narrow(1, last, 1)?.squeeze(1)?;
-        Ok((states, last))
+        states.narrow(1, last, 1)?.squeeze(1)
     }
 }
 
@@ -158,10 +177,132 @@ impl Lstm {
     }
 }
 
+impl Lstm {
+    /// The same from first states and cells: the states of the last layer, as in [`forward`](Self::forward), and the last
+    /// states and cells of all layers. It goes step by step; what begins with zeros and needs no cells is faster there.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward); [`Error::Shape`] for first states of another shape, and for sequences of no places.
+    pub fn forward_from(
+        &self,
+        x: &Tensor,
+        lengths: &[u32],
+        first: Option<&LstmState>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, LstmState)> {
+        if x.rank() != 3 || x.dim(1)? == 0 {
+            Err(Error::Shape(format!(
+                "lstm: the input has shape {:?}; (b, t, inputs) with at least one place is wanted",
+                x.dims()
+            )))?;
+        }
+        let walks = self.layers.iter().map(Vec::len).sum::<usize>();
+        if let Some(LstmState { hidden, cell }) = first
+            && (hidden.rank() != 3 || hidden.dim(0)? != walks || cell.dims() != hidden.dims())
+        {
+            Err(Error::Shape(format!(
+                "lstm: the first states have shape {:?}, the first cells {:?}; ({walks}, b, hidden) is wanted of both",
+                hidden.dims(),
+                cell.dims()
+            )))?;
+        }
+        let mut all = x.clone();
+        let (mut ends, mut cells) = (Vec::with_capacity(walks), Vec::with_capacity(walks));
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                all = dropout(&all, self.dropout, mode)?;
+            }
+            let mut both = Vec::with_capacity(layer.len());
+            for walk in layer {
+                let at = ends.len();
+                let first = first
+                    .map(|it| -> Result<_> { Ok((it.hidden.get(at)?, it.cell.get(at)?)) })
+                    .transpose()?;
+                let first = first.as_ref().map(|(state, cell)| (state, cell));
+                let (parameters, size) = walk.parameters(mode)?;
+                let LstmStates { states, cell } =
+                    lstm_from(&all, lengths, &parameters, size, walk.direction, first)?;
+                ends.push(walk.last(&states)?);
+                cells.push(cell);
+                both.push(states);
+            }
+            all = beside(both)?;
+        }
+        let last = LstmState {
+            hidden: Tensor::stack(&ends, 0)?,
+            cell: Tensor::stack(&cells, 0)?,
+        };
+        Ok((all, last))
+    }
+}
+
 /// Along the last dimension.
 fn beside(mut tensors: Vec<Tensor>) -> Result<Tensor> {
     match tensors.len() {
         1 => Ok(tensors.remove(0)),
         _ => Tensor::cat(&tensors, candle_core::D::Minus1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use nearfar_core::Seed;
+    use nearfar_kernels::test_util::noise;
+
+    fn net(bidirectional: bool) -> Result<Lstm> {
+        let settings = LstmSettings {
+            hidden: 3,
+            layers: 2,
+            bidirectional,
+            dropout: Fraction::literal(0.0),
+            forget_bias: Finite::literal(1.0),
+        };
+        let params = Params::new(Seed(1), DType::F64, &Device::Cpu)?;
+        Lstm::new(&params, 2, &settings)
+    }
+
+    fn apart(a: &Tensor, b: &Tensor) -> Result<f64> {
+        (a - b)?.abs()?.max_all()?.to_scalar()
+    }
+
+    #[test]
+    fn a_sequence_in_two_pieces_is_one_sequence() -> Result<()> {
+        let (net, x) = (net(false)?, noise((2, 5, 2), 1)?);
+        let (whole, last) = net.forward_from(&x, &[5, 5], None, &mut Mode::Eval)?;
+        let (_, between) = net.forward_from(&x.narrow(1, 0, 2)?, &[2, 2], None, &mut Mode::Eval)?;
+        let rest = x.narrow(1, 2, 3)?;
+        let (rest, end) = net.forward_from(&rest, &[3, 3], Some(&between), &mut Mode::Eval)?;
+        assert!(apart(&whole.narrow(1, 2, 3)?, &rest)? < 1e-14);
+        assert!(apart(&last.hidden, &end.hidden)? < 1e-14 && apart(&last.cell, &end.cell)? < 1e-14);
+        Ok(())
+    }
+
+    #[test]
+    fn from_nothing_it_is_the_same() -> Result<()> {
+        let (net, x) = (net(true)?, noise((2, 4, 2), 1)?);
+        let (states, ends) = net.forward_from(&x, &[4, 2], None, &mut Mode::Eval)?;
+        let Features::States { all, last, .. } = net.forward(&x, &[4, 2], &mut Mode::Eval)? else {
+            panic!("an LSTM gives states");
+        };
+        assert_eq!(apart(&all, &states)?, 0.0);
+        let ends = ends
+            .hidden
+            .narrow(0, 2, 2)?
+            .transpose(0, 1)?
+            .flatten_from(1)?;
+        assert_eq!(apart(&last, &ends)?, 0.0);
+        let first = LstmState {
+            hidden: noise((3, 2, 3), 2)?,
+            cell: noise((3, 2, 3), 3)?,
+        };
+        let error = net.forward_from(&x, &[4, 2], Some(&first), &mut Mode::Eval);
+        let error = error.expect_err("four are wanted").to_string();
+        assert!(
+            error.contains("[3, 2, 3]") && error.contains("(4, b, hidden)"),
+            "{error}"
+        );
+        Ok(())
     }
 }

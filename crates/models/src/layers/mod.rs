@@ -3,17 +3,53 @@
 //! A layer makes its tensors in a [`Params`](crate::Params) when it is built, and is then a function: `forward` takes
 //! the input and the [`Mode`](nearfar_core::Mode). Weight names are torch's.
 
-mod batch_norm;
+// In reading order: maps, what bends, normalization, pooling, sequences, what is made of them.
 mod conv_block;
-mod dropout;
+mod convolution;
 mod embedding;
 mod linear;
-mod lstm;
 
+mod activation;
+mod prelu;
+
+mod batch_norm;
+mod group_norm;
+mod layer_norm;
+mod layer_scale;
+mod rms_norm;
+
+mod gem;
+mod pooling;
+
+mod dropout;
+
+mod attention;
+mod gru;
+mod lstm;
+mod rotary;
+
+mod residual;
+mod transformer;
+
+pub use activation::Activation;
+pub use attention::{Attended, AttentionMask, AttentionSettings, MultiHeadAttention};
 pub use batch_norm::{BatchNorm, Normalization, Statistics};
 pub use conv_block::{ConvBlock, ConvSettings};
-pub use dropout::dropout;
+pub use convolution::{Convolution, Convolution1d, Convolution2d, Convolution3d};
 pub(crate) use dropout::rate as dropout_rate;
+pub use dropout::{drop_path, dropout};
 pub use embedding::Embedding;
+pub use gem::Gem;
+pub use group_norm::GroupNorm;
+pub use gru::{Gru, GruSettings};
+pub use layer_norm::LayerNorm;
+pub use layer_scale::LayerScale;
 pub use linear::Linear;
-pub use lstm::{Lstm, LstmSettings};
+pub use lstm::{Lstm, LstmSettings, LstmState};
+pub use nearfar_kernels::{Conv, Pairing, Slide};
+pub use pooling::{adaptive_average_pool, adaptive_max_pool, average_pool, max_pool};
+pub use prelu::PRelu;
+pub use residual::BasicBlock;
+pub use rms_norm::RmsNorm;
+pub use rotary::RotaryPositions;
+pub use transformer::{TransformerLayer, TransformerSettings};

@@ -126,6 +126,7 @@ fn remembers(amsgrad: bool) -> &'static [&'static str] {
 fn update(it: &Move<'_>, step: AdamStep, amsgrad: bool, memory: &mut Memory) -> Result<()> {
     let step = AdamStep {
         learning_rate: it.learning_rate,
+        beta1: it.momentum.unwrap_or(step.beta1),
         weight_decay: step.weight_decay * it.decay,
         step: memory.steps,
         ..step

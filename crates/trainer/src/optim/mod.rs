@@ -42,10 +42,13 @@ pub struct Move<'a> {
     pub learning_rate: f64,
     /// What the optimizer's weight decay is multiplied with for this parameter; 1 but for groups that say otherwise.
     pub decay: f64,
+    /// The momentum of this step in place of the optimizer's own, where the schedule has one: of `sgd` and `rmsprop`, unless
+    /// they have none at all, and the first beta of `adam` and `adamw`.
+    pub momentum: Option<f64>,
 }
 
 impl<'a> Move<'a> {
-    /// A move with the optimizer's own weight decay.
+    /// A move with the optimizer's own weight decay and momentum.
     pub fn new(name: &'a str, var: &'a Var, gradient: &'a Tensor, learning_rate: f64) -> Self {
         Self {
             name,
@@ -53,6 +56,7 @@ impl<'a> Move<'a> {
             gradient,
             learning_rate,
             decay: 1.0,
+            momentum: None,
         }
     }
 }

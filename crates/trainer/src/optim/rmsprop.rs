@@ -77,7 +77,8 @@ impl Rule for RmsProp {
         let mut step = (gradient / (divisor.sqrt()? + self.eps.get())?)?;
         if self.momentum.get() != 0.0 {
             let velocity = memory.tensor(VELOCITY, it.var)?;
-            step = ((velocity.as_detached_tensor() * self.momentum.get())? + step)?;
+            let kept = it.momentum.unwrap_or(self.momentum.get());
+            step = ((velocity.as_detached_tensor() * kept)? + step)?;
             velocity.set(&step)?;
         }
         it.var

@@ -76,7 +76,10 @@ impl Rule for Sgd {
         };
         let step = SgdStep {
             learning_rate: it.learning_rate,
-            momentum: self.momentum.get(),
+            momentum: match &velocity {
+                Some(_) => it.momentum.unwrap_or(self.momentum.get()),
+                None => 0.0,
+            },
             dampening: self.dampening.get(),
             nesterov: self.nesterov,
             weight_decay: self.weight_decay.get() * it.decay,
@@ -105,6 +108,28 @@ mod tests {
         assert!((w.to_vec1::<f64>()?[0] - 0.9).abs() < 1e-12);
         sgd.update(&[Move::new("w", &w, &g, 0.1)])?; // v = 1.5
         assert!((w.to_vec1::<f64>()?[0] - 0.75).abs() < 1e-12);
+        Ok(())
+    }
+
+    #[test]
+    fn a_momentum_of_the_step_goes_before_its_own() -> Result<()> {
+        let w = Var::new(&[1f64], &Device::Cpu)?;
+        let g = Tensor::new(&[1f64], &Device::Cpu)?;
+        let with = |momentum: f64| Move {
+            momentum: Some(momentum),
+            ..Move::new("w", &w, &g, 0.1)
+        };
+        let sgd = Sgd {
+            momentum: Fraction::literal(0.5),
+            ..Sgd::default()
+        };
+        let mut sgd = PerTensor::new(sgd);
+        sgd.update(&[with(0.9)])?; // v = 1
+        sgd.update(&[with(0.25)])?; // v = 1.25
+        assert!((w.to_vec1::<f64>()?[0] - 0.775).abs() < 1e-12);
+        // Without a velocity there is nothing to keep.
+        PerTensor::new(Sgd::default()).update(&[with(0.9)])?;
+        assert!((w.to_vec1::<f64>()?[0] - 0.675).abs() < 1e-12);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Learning rates as functions of the step.
 
+mod one_cycle;
 mod settings;
 
 use std::f64::consts::PI;
@@ -9,14 +10,21 @@ use std::num::NonZeroU64;
 use nearfar_core::{Error, NonNegative};
 use serde::{Deserialize, Serialize};
 
+use self::one_cycle::Cycle;
 pub use settings::{
-    Constant, Cosine, Exponential, Linear, Milestones, Polynomial, Ramp, Restarts, Steps,
+    Anneal, Constant, Cosine, CycledMomentum, Exponential, Linear, Milestones, OneCycle,
+    Polynomial, Ramp, Restarts, Steps,
 };
 
 /// A learning rate for each step: a pure function, so that nothing of it needs a place in a checkpoint.
 pub trait Schedule: Debug + Send + Sync {
     /// The rate of a step, counted from 0.
     fn at(&self, step: u64) -> f64;
+
+    /// The momentum of a step, for optimizers that have one; none leaves theirs. By default none.
+    fn momentum(&self, _step: u64) -> Option<f64> {
+        None
+    }
 }
 
 /// The schedules by name, as a run file writes them: `schedule.cosine = { warmup = 500, floor = 1e-5 }`.
@@ -24,7 +32,7 @@ pub trait Schedule: Debug + Send + Sync {
 /// Below, `b` is the optimizer's learning rate, `t` the step from 0, `w` the steps of warming up and `T` the steps of the whole
 /// schedule: `steps` where it is given, and else those of the run. After `T` the rate stays as it is there.
 ///
-/// All but `ramp` and `restarts` can warm up: the rate is `b (t + 1) / w` for the first `w` steps, and what follows starts at `b`.
+/// All but `ramp`, `restarts` and `one_cycle` can warm up: the rate is `b (t + 1) / w` for the first `w` steps, and what follows starts at `b`.
 /// Steps are batches, also where several of them make one update.
 ///
 /// ```
@@ -59,6 +67,8 @@ pub enum ScheduleConfig {
     Ramp(Ramp),
     /// Cosine waves, one after the other.
     Restarts(Restarts),
+    /// Rises, falls, and the momentum against it.
+    OneCycle(OneCycle),
 }
 
 impl Default for ScheduleConfig {
@@ -80,6 +90,7 @@ impl ScheduleConfig {
             Self::Milestones(Milestones::default()),
             Self::Ramp(Ramp::default()),
             Self::Restarts(Restarts::default()),
+            Self::OneCycle(OneCycle::default()),
         ]
     }
 
@@ -95,6 +106,7 @@ impl ScheduleConfig {
             Self::Milestones(_) => "milestones",
             Self::Ramp(_) => "ramp",
             Self::Restarts(_) => "restarts",
+            Self::OneCycle(_) => "one_cycle",
         }
     }
 
@@ -110,6 +122,7 @@ impl ScheduleConfig {
             Self::Milestones(_) => "Milestones",
             Self::Ramp(_) => "Ramp",
             Self::Restarts(_) => "Restarts",
+            Self::OneCycle(_) => "OneCycle",
         };
         nearfar_core::doc_of(include_str!("settings.rs"), item)
     }
@@ -188,6 +201,16 @@ impl ScheduleConfig {
                 growth: it.growth.get(),
                 floor: above(it.floor)?,
             },
+            Self::OneCycle(it) => {
+                if let Some(CycledMomentum { low, high }) = it.momentum
+                    && (low > high || high.get() >= 1.0)
+                {
+                    return Err(Error::Settings(format!(
+                        "{name}: `momentum` goes from {low} to {high}; `low` must not be above `high`, nor `high` 1"
+                    )));
+                }
+                Shape::OneCycle(Cycle::new(it, learning_rate, length(it.steps, 0)?))
+            }
         };
         let warmup = match self {
             Self::Constant(it) => it.warmup,
@@ -197,7 +220,7 @@ impl ScheduleConfig {
             Self::Exponential(it) => it.warmup,
             Self::Steps(it) => it.warmup,
             Self::Milestones(it) => it.warmup,
-            Self::Ramp(_) | Self::Restarts(_) => 0,
+            Self::Ramp(_) | Self::Restarts(_) | Self::OneCycle(_) => 0,
         };
         Ok(Box::new(Built {
             learning_rate,
@@ -225,6 +248,7 @@ enum Shape {
     Milestones { at: Vec<u64>, factor: f64 },
     Ramp { from: f64, to: f64, steps: u64 },
     Restarts { first: u64, growth: u64, floor: f64 },
+    OneCycle(Cycle),
 }
 
 impl Schedule for Built {
@@ -272,6 +296,14 @@ impl Schedule for Built {
                 }
                 wave(*floor, (step - start) as f64 / length as f64)
             }
+            Shape::OneCycle(cycle) => cycle.rate(step),
+        }
+    }
+
+    fn momentum(&self, step: u64) -> Option<f64> {
+        match &self.shape {
+            Shape::OneCycle(cycle) => cycle.momentum(step),
+            _ => None,
         }
     }
 }
@@ -403,5 +435,14 @@ mod tests {
             ..cosine
         };
         assert!(refused(ScheduleConfig::Cosine(high), Some(10)).contains("`floor` is 0.5"));
+        let backwards = OneCycle {
+            momentum: Some(CycledMomentum {
+                low: Fraction::literal(0.9),
+                high: Fraction::literal(0.5),
+            }),
+            ..OneCycle::default()
+        };
+        let message = refused(ScheduleConfig::OneCycle(backwards), Some(10));
+        assert!(message.contains("from 0.9 to 0.5"), "{message}");
     }
 }

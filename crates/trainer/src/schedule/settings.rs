@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use nearfar_core::{Fraction, NonNegative};
+use nearfar_core::{Fraction, NonNegative, Positive};
 use serde::{Deserialize, Serialize};
 
 /// `b`.
@@ -193,6 +193,80 @@ impl Default for Restarts {
             first: NonZeroU64::new(1000).expect("not zero"),
             growth: NonZeroU64::new(2).expect("not zero"),
             floor: NonNegative::literal(0.0),
+        }
+    }
+}
+
+/// Up from `b / start` to `b`, down again and far below, in one cycle over the whole schedule, while the momentum goes the other
+/// way: down from `high` to `low`, and up.
+///
+/// With `p = rise` the first phase ends at `p T − 1`. Then, in two phases, the rate falls to `b / (start · end)` at `T − 1`; in
+/// three, it falls to `b / start` at `2 p T − 2` and from there to `b / (start · end)`. The ends of phases need not be whole
+/// steps.
+///
+/// Source: Smith, Topin, "Super-convergence", 2018, <https://arxiv.org/abs/1708.07120>. Agrees with `OneCycleLR` of torch, whose
+/// `max_lr` is `b`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OneCycle {
+    /// Part of the schedule in which the rate rises.
+    pub rise: Fraction,
+    /// How many times smaller than `b` the rate starts.
+    pub start: Positive,
+    /// How many times smaller than at the start it ends.
+    pub end: Positive,
+    /// How it goes from one rate to the next.
+    pub anneal: Anneal,
+    /// Whether it comes down to where it started before it goes below.
+    pub three_phases: bool,
+    /// The momentum where the rate is low and where it is high; none leaves the optimizer's. Of Adam it is the first beta.
+    pub momentum: Option<CycledMomentum>,
+    /// Steps of the whole; those of the run by default.
+    pub steps: Option<NonZeroU64>,
+}
+
+impl Default for OneCycle {
+    /// As in torch.
+    fn default() -> Self {
+        Self {
+            rise: Fraction::literal(0.3),
+            start: Positive::literal(25.0),
+            end: Positive::literal(1e4),
+            anneal: Anneal::Cosine,
+            three_phases: false,
+            momentum: Some(CycledMomentum::default()),
+            steps: None,
+        }
+    }
+}
+
+/// How a number goes from one value to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anneal {
+    /// By half a wave of the cosine.
+    #[default]
+    Cosine,
+    /// In a straight line.
+    Linear,
+}
+
+/// Between which momenta a cycle goes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CycledMomentum {
+    /// Where the rate is highest; below 1.
+    pub low: Fraction,
+    /// At both ends; below 1.
+    pub high: Fraction,
+}
+
+impl Default for CycledMomentum {
+    /// As in torch.
+    fn default() -> Self {
+        Self {
+            low: Fraction::literal(0.85),
+            high: Fraction::literal(0.95),
         }
     }
 }

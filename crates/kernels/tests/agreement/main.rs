@@ -5,6 +5,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use nearfar_kernels as kernels;
 use nearfar_kernels::reference;
 use nearfar_kernels::test_util::{check_agreement, check_gradient, noise};
+use nearfar_kernels::{Conv, Windows};
+
+mod images;
 
 type Unary = fn(&Tensor) -> Result<Tensor>;
 type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
@@ -42,7 +45,7 @@ fn named<T>(result: Result<T>, name: &str) -> T {
 
 #[test]
 fn pointwise_operations_agree() -> Result<()> {
-    let operations: [(&str, Unary, Unary); 5] = [
+    let operations: [(&str, Unary, Unary); 12] = [
         ("hinge", kernels::hinge, reference::hinge),
         ("absolute", kernels::absolute, reference::absolute),
         (
@@ -52,6 +55,17 @@ fn pointwise_operations_agree() -> Result<()> {
         ),
         ("sigmoid", kernels::sigmoid, reference::sigmoid),
         ("softplus", kernels::softplus, reference::softplus),
+        ("gelu", kernels::gelu, reference::gelu),
+        ("gelu_tanh", kernels::gelu_tanh, reference::gelu_tanh),
+        ("silu", kernels::silu, reference::silu),
+        ("elu", |x| kernels::elu(x, 0.7), |x| reference::elu(x, 0.7)),
+        (
+            "leaky_relu",
+            |x| kernels::leaky_relu(x, 0.2),
+            |x| reference::leaky_relu(x, 0.2),
+        ),
+        ("hard_swish", kernels::hard_swish, reference::hard_swish),
+        ("mish", kernels::mish, reference::mish),
     ];
     for (name, ours, theirs) in operations {
         for shape in [&[0][..], &[1], &[7], &[3, 5], &[2, 3, 4], &[70_000]] {
@@ -71,7 +85,17 @@ fn pointwise_operations_agree() -> Result<()> {
 
 #[test]
 fn row_operations_agree() -> Result<()> {
-    let operations: [(&str, Unary, Unary); 4] = [
+    let operations: [(&str, Unary, Unary); 6] = [
+        (
+            "standardize",
+            |x| kernels::standardize(x, 1e-3),
+            |x| reference::standardize(x, 1e-3),
+        ),
+        (
+            "rms_normalize",
+            |x| kernels::rms_normalize(x, 1e-3),
+            |x| reference::rms_normalize(x, 1e-3),
+        ),
         (
             "l2_normalize",
             kernels::l2_normalize,
@@ -229,41 +253,6 @@ fn distances_of_rows_to_themselves_are_exact() -> Result<()> {
 }
 
 #[test]
-fn pooling_agrees() -> Result<()> {
-    for (kernel, stride) in [
-        ((2, 2), (2, 2)),
-        ((3, 3), (2, 2)),
-        ((2, 3), (1, 2)),
-        ((1, 1), (3, 3)),
-        ((5, 5), (5, 5)),
-    ] {
-        for shape in [[1, 1, 5, 5], [2, 3, 9, 8], [40, 2, 6, 5]] {
-            for (dtype, tolerance) in TOLERANCES {
-                for (layout, x) in layouts(&shape, 50, dtype)? {
-                    let agree = check_agreement(
-                        |x| kernels::max_pool2d(&x[0], kernel, stride),
-                        |x| reference::max_pool2d(&x[0], kernel, stride),
-                        &[x],
-                        tolerance,
-                    );
-                    named(
-                        agree,
-                        &format!("{kernel:?} by {stride:?} of {shape:?}, {dtype:?}, {layout}"),
-                    );
-                }
-            }
-        }
-        let check = check_gradient(
-            |x| kernels::max_pool2d(&x[0], kernel, stride),
-            &[noise((1, 2, 6, 7), 51)?],
-            1e-7,
-        );
-        named(check, &format!("{kernel:?} by {stride:?}"));
-    }
-    Ok(())
-}
-
-#[test]
 fn recurrent_layers_agree() -> Result<()> {
     // One more than a task's rows, a gate that is not whole vectors, one that is, one of more than a panel.
     let shapes = [
@@ -361,6 +350,22 @@ fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
             let x = candle_core::Var::from_tensor(&x)?;
             let distances = kernels::euclidean(&kernels::l2_normalize(&x)?, &x)?;
             let y = kernels::softplus(&kernels::log_softmax(&distances)?)?;
+            let images = y.reshape((37, 9, 37, 9))?;
+            let padded = Conv {
+                padding: [1, 1],
+                ..Conv::<2>::default()
+            };
+            let weight = noise((32, 9, 3, 3), 61)?.to_dtype(DType::F32)?;
+            let images = kernels::conv(&images, &weight, None, &padded)?;
+            let weight = noise((32, 1, 3, 3), 62)?.to_dtype(DType::F32)?;
+            let depthwise = Conv {
+                groups: 32,
+                ..padded
+            };
+            let images = kernels::conv(&images, &weight, None, &depthwise)?;
+            let windows = Windows::adaptive(&[37, 9], &[5, 5])?;
+            let y = kernels::standardize(&kernels::average_pool(&images, &windows)?, 1e-5)?;
+            let y = kernels::gelu(&y)?;
             let gradients = y.sum_all()?.backward()?;
             let gradient = gradients.get(&x).expect("it depends on its rows");
             let bits = |x: &Tensor| -> Result<Vec<u32>> {

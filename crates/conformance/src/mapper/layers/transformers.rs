@@ -1,0 +1,78 @@
+//! Attention, and a layer of it.
+
+use candle_core::{DType, Tensor};
+use nearfar_core::Fraction;
+use nearfar_models::layers::{
+    Activation, AttentionMask, AttentionSettings, MultiHeadAttention, TransformerLayer,
+    TransformerSettings,
+};
+
+use super::bench::{Bench, positive, size, training};
+use crate::golden::{Given, Mapped, Outputs, Settings, Trouble};
+
+pub(super) fn attention(
+    _: &str,
+    given: &Given<'_>,
+    params: &mut Settings,
+    outputs: &mut Outputs,
+) -> Mapped<()> {
+    let bench = Bench::new(given)?;
+    params.flag_or("batch_first", true)?;
+    params.text("mask")?; // The mask is an input.
+    let settings = AttentionSettings {
+        heads: size(params, "num_heads")?,
+        bias: true,
+        dropout: Fraction::literal(0.0),
+    };
+    let width = size(params, "embed_dim")?;
+    let layer = MultiHeadAttention::new(&bench.params, width, settings)?;
+    bench.set_all(given)?;
+    let mut mask = AttentionMask::all();
+    // 1 is what torch leaves out.
+    let kept = |role: &str| -> Mapped<Option<Tensor>> {
+        match given.find(role) {
+            None => Ok(None),
+            Some(_) => Ok(Some(given.tensor(role, DType::F64)?.affine(-1.0, 1.0)?)),
+        }
+    };
+    if let Some(keys) = kept("key_padding_mask")? {
+        mask = mask.and(&AttentionMask::keys(&keys)?)?;
+    }
+    if let Some(pairs) = kept("attn_mask")? {
+        mask = mask.and(&AttentionMask::pairs(&pairs)?)?;
+    }
+    let memory = given.tensor("key_value", DType::F64)?;
+    let got = training(|mode| layer.attend(&bench.input, &memory, &mask, None, mode))?;
+    let parts = [("output", &got.output), ("weights", &got.weights)];
+    let gradients = bench.gradients(given, &parts, outputs)?;
+    bench.put_gradients(&gradients, outputs)
+}
+
+pub(super) fn layer(
+    _: &str,
+    given: &Given<'_>,
+    params: &mut Settings,
+    outputs: &mut Outputs,
+) -> Mapped<()> {
+    let bench = Bench::new(given)?;
+    let activation = match params.text("activation")?.as_deref() {
+        Some("gelu") => Activation::Gelu,
+        Some("relu") | None => Activation::Relu,
+        Some(other) => return Err(Trouble::unmapped(format!("the activation {other}"))),
+    };
+    let settings = TransformerSettings {
+        width: size(params, "d_model")?,
+        heads: size(params, "nhead")?,
+        hidden: size(params, "dim_feedforward")?,
+        activation,
+        norm_first: params.flag_or("norm_first", false)?,
+        eps: positive(params, "layer_norm_eps", 1e-5)?,
+        dropout: Fraction::new(params.number_or("dropout", 0.1)?)?,
+        drop_path: Fraction::literal(0.0),
+    };
+    let layer = TransformerLayer::new(&bench.params, &settings)?;
+    bench.set_all(given)?;
+    let all = AttentionMask::all();
+    let output = training(|mode| layer.forward(&bench.input, &all, None, mode))?;
+    bench.backward(given, &output, outputs)
+}

@@ -1,0 +1,139 @@
+//! The Gaussian error linear unit, as it is defined and as it is often approximated.
+
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
+
+use candle_core::{Result, Tensor};
+
+use crate::host::serves;
+use crate::lanes::Element;
+use crate::pointwise::{self, Pointwise};
+
+/// What the approximation adds to `x` before the hyperbolic tangent.
+const CUBE: f64 = 0.044715;
+
+/// The Gaussian error linear unit `x Φ(x)`, of any shape, where `Φ` is the distribution of the standard normal:
+///
+/// ```text
+/// y = x · (1 + erf(x / √2)) / 2        y' = Φ(x) + x φ(x)
+/// ```
+///
+/// Its gradient is exact; that of candle's own `gelu_erf` is wrong by a few millionths.
+///
+/// Source: Hendrycks, Gimpel, "Gaussian error linear units", 2016, <https://arxiv.org/abs/1606.08415>. Agrees with
+/// torch's `gelu`.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if serves(x) {
+        pointwise::apply(x, Gelu)
+    } else {
+        reference(x)
+    }
+}
+
+/// The usual approximation of [`gelu`], which some published networks were trained with:
+///
+/// ```text
+/// y = x · (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
+/// ```
+///
+/// Agrees with torch's `gelu` with `approximate = "tanh"`.
+pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    if serves(x) {
+        pointwise::apply(x, GeluTanh)
+    } else {
+        reference_tanh(x)
+    }
+}
+
+/// [`gelu`](crate::gelu) in candle operations.
+pub fn reference(x: &Tensor) -> Result<Tensor> {
+    x * (x * FRAC_1_SQRT_2)?.erf()?.affine(0.5, 0.5)?
+}
+
+/// [`gelu_tanh`](crate::gelu_tanh) in candle operations.
+pub fn reference_tanh(x: &Tensor) -> Result<Tensor> {
+    let bent = (x * x.sqr()?.affine(CUBE, 1.0)?)?;
+    x * (bent * (2.0 / PI).sqrt())?.tanh()?.affine(0.5, 0.5)?
+}
+
+struct Gelu;
+
+impl Gelu {
+    /// `Φ(x)`.
+    #[inline(always)]
+    fn distribution<T: Element>(x: T) -> T {
+        let half = T::from_f64(0.5);
+        half * (T::ONE + (x * T::from_f64(FRAC_1_SQRT_2)).erf())
+    }
+}
+
+impl Pointwise for Gelu {
+    const NAME: &'static str = "gelu";
+    const COST: usize = 512;
+
+    #[inline(always)]
+    fn value<T: Element>(&self, x: T) -> T {
+        x * Self::distribution(x)
+    }
+
+    #[inline(always)]
+    fn pull<T: Element>(&self, x: T, _: T, gradient: T) -> T {
+        let half = T::from_f64(0.5);
+        // 1 / √(2π)
+        let height = T::from_f64(0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2);
+        let density = height * (T::ZERO - half * x * x).exp();
+        gradient * (Self::distribution(x) + x * density)
+    }
+}
+
+struct GeluTanh;
+
+impl GeluTanh {
+    /// The hyperbolic tangent in the formula.
+    #[inline(always)]
+    fn tanh<T: Element>(x: T) -> T {
+        let bent = x * (T::ONE + T::from_f64(CUBE) * x * x);
+        (T::from_f64((2.0 / PI).sqrt()) * bent).tanh()
+    }
+}
+
+impl Pointwise for GeluTanh {
+    const NAME: &'static str = "gelu_tanh";
+    const COST: usize = 512;
+
+    #[inline(always)]
+    fn value<T: Element>(&self, x: T) -> T {
+        T::from_f64(0.5) * x * (T::ONE + Self::tanh(x))
+    }
+
+    #[inline(always)]
+    fn pull<T: Element>(&self, x: T, _: T, gradient: T) -> T {
+        let half = T::from_f64(0.5);
+        let tanh = Self::tanh(x);
+        let slope = T::from_f64((2.0 / PI).sqrt()) * (T::ONE + T::from_f64(3.0 * CUBE) * x * x);
+        let rest = half * x * (T::ONE - tanh * tanh) * slope;
+        gradient * (half * (T::ONE + tanh) + rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    #[test]
+    fn it_is_half_open_at_zero_and_open_far_above() -> Result<()> {
+        for version in [gelu, reference, gelu_tanh, reference_tanh] {
+            let x = Var::new(&[-100f64, 0.0, 100.0], &Device::Cpu)?;
+            let y = version(&x)?;
+            assert_eq!(y.to_vec1::<f64>()?, [0.0, 0.0, 100.0]);
+            let gradients = y.backward()?;
+            let gradient = gradients
+                .get(&x)
+                .expect("it depends on its input")
+                .to_vec1::<f64>()?;
+            assert_eq!(gradient, [0.0, 0.5, 1.0]);
+        }
+        Ok(())
+    }
+}

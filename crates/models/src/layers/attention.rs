@@ -1,0 +1,359 @@
+//! Attention of several heads.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+use nearfar_core::{Error, Fraction, Mode};
+use nearfar_kernels::{masked_softmax, softmax};
+
+use super::{Linear, RotaryPositions, dropout, dropout_rate};
+use crate::input_shape::size;
+use crate::{Init, Params, Weight};
+
+/// Which keys a query may look at. Masks are joined by [`and`](Self::and); what is kept is 1, as everywhere in nearfar
+/// (`torch.nn.MultiheadAttention` marks what is left out).
+#[derive(Clone, Debug, Default)]
+pub struct AttentionMask {
+    /// Bytes that broadcast to `(b, heads, t, s)`; none keeps all.
+    keep: Option<Tensor>,
+}
+
+impl AttentionMask {
+    /// All keys.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The keys of each row that are not padding: `(b, s)`, 0 where one is left out, of any number type.
+    ///
+    /// # Errors
+    /// For another number of dimensions.
+    pub fn keys(keep: &Tensor) -> Result<Self> {
+        let (batch, keys) = keep.dims2()?;
+        Self::kept(&keep.reshape((batch, 1, 1, keys))?)
+    }
+
+    /// The first keys of each row, as many as it is long, of `keys` in all.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn lengths(lengths: &[u32], keys: usize, device: &Device) -> Result<Self> {
+        let within = |&length: &u32| (0..keys).map(move |key| u8::from(key < length as usize));
+        let keep: Vec<u8> = lengths.iter().flat_map(within).collect();
+        Self::keys(&Tensor::from_vec(keep, (lengths.len(), keys), device)?)
+    }
+
+    /// For each query its own keys: `(t, s)`, 0 where one is left out, of any number type.
+    ///
+    /// # Errors
+    /// For another number of dimensions.
+    pub fn pairs(keep: &Tensor) -> Result<Self> {
+        let (queries, keys) = keep.dims2()?;
+        Self::kept(&keep.reshape((1, 1, queries, keys))?)
+    }
+
+    /// For each of `t` queries the keys up to its own place.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn causal(t: usize, device: &Device) -> Result<Self> {
+        let row = |query: usize| (0..t).map(move |key| u8::from(key <= query));
+        let keep: Vec<u8> = (0..t).flat_map(row).collect();
+        Self::pairs(&Tensor::from_vec(keep, (t, t), device)?)
+    }
+
+    /// The keys that both masks keep.
+    ///
+    /// # Errors
+    /// When they are for other numbers of rows, queries or keys.
+    pub fn and(&self, other: &Self) -> Result<Self> {
+        Ok(match (&self.keep, &other.keep) {
+            (Some(one), Some(other)) => Self {
+                keep: Some(one.broadcast_mul(other)?),
+            },
+            (one, other) => Self {
+                keep: one.as_ref().or(other.as_ref()).cloned(),
+            },
+        })
+    }
+
+    fn kept(keep: &Tensor) -> Result<Self> {
+        Ok(Self {
+            keep: Some(keep.ne(&keep.zeros_like()?)?),
+        })
+    }
+}
+
+/// How a [`MultiHeadAttention`] is built.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionSettings {
+    /// Heads side by side; they divide the width.
+    pub heads: usize,
+    /// Whether the four linear maps have biases.
+    pub bias: bool,
+    /// Probability with which each weight is dropped in training.
+    pub dropout: Fraction,
+}
+
+/// What attention gives.
+#[derive(Clone, Debug)]
+pub struct Attended {
+    /// `(b, t, width)`
+    pub output: Tensor,
+    /// How much each query took of each key, for each head: `(b, heads, t, s)`, before dropout. A row sums to 1, or to 0
+    /// where a query may look at nothing.
+    pub weights: Tensor,
+}
+
+/// Attention of several heads, as torch's `MultiheadAttention` with the batch first:
+///
+/// ```text
+/// head_h = softmax(q_h k_hᵀ / √d) v_h,   q, k, v = W_q x, W_k m, W_v m,   d = width / heads
+/// y = W_o (head_1 … head_H side by side)
+/// ```
+///
+/// A query that may look at no key gets zeros before `W_o` and no gradient; torch's gives NaN.
+///
+/// Its tensors are torch's: `in_proj_weight` `(3 width, width)` with `W_q`, `W_k` and `W_v` one above the other,
+/// `in_proj_bias` `(3 width)`, `out_proj.weight` and `out_proj.bias`. They start as torch's do: `in_proj_weight` uniform in
+/// `±√(6 / (4 width))`, `out_proj.weight` in `±1/√width`, the biases at 0.
+///
+/// Source: Vaswani et al., "Attention is all you need", NeurIPS 2017, <https://arxiv.org/abs/1706.03762>, section 3.2.
+#[derive(Clone, Debug)]
+pub struct MultiHeadAttention {
+    weight: Weight,
+    bias: Option<Weight>,
+    output: Linear,
+    settings: AttentionSettings,
+}
+
+impl MultiHeadAttention {
+    /// Attention over rows of `width` numbers.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for heads that do not divide the width and a dropout of 1, and those of [`Params::weight`].
+    pub fn new(params: &Params, width: usize, settings: AttentionSettings) -> Result<Self> {
+        size("attention", "width", width)?;
+        let heads = size("attention", "heads", settings.heads)?;
+        if !width.is_multiple_of(heads) {
+            Err(Error::Settings(format!(
+                "attention: `heads` is {heads} and `width` {width}; heads must divide width"
+            )))?;
+        }
+        dropout_rate("attention", settings.dropout)?;
+        let zero = settings.bias.then_some(Init::Constant(0.0));
+        let bound = (6.0 / (4 * width) as f64).sqrt();
+        let xavier = Init::Uniform {
+            low: -bound,
+            high: bound,
+        };
+        let out = params.at("out_proj");
+        Ok(Self {
+            weight: params.weight("in_proj_weight", (3 * width, width), xavier)?,
+            bias: zero
+                .map(|zero| params.weight("in_proj_bias", 3 * width, zero))
+                .transpose()?,
+            output: Linear::starting(&out, width, width, Init::fan_in(width), zero)?,
+            settings,
+        })
+    }
+
+    /// Each place of a sequence looks at all others: `(b, t, width)` to the same shape. With `positions`, queries and keys
+    /// are turned by their places.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another width, and for a mask of other sizes.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        mask: &AttentionMask,
+        positions: Option<&RotaryPositions>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Tensor> {
+        Ok(self.attend(x, x, mask, positions, mode)?.output)
+    }
+
+    /// Queries look at a memory: `(b, t, width)` and `(b, s, width)` to `(b, t, width)`, with the weights.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward).
+    pub fn attend(
+        &self,
+        queries: &Tensor,
+        memory: &Tensor,
+        mask: &AttentionMask,
+        positions: Option<&RotaryPositions>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Attended> {
+        let weight = self.weight.tensor(mode);
+        let bias = self.bias.as_ref().map(|bias| bias.tensor(mode));
+        let width = weight.dim(1)?;
+        let (batch, t, s) = match (queries.dims(), memory.dims()) {
+            (&[b, t, w], &[c, s, v]) if b == c && w == width && v == width => (b, t, s),
+            (queries, memory) => Err(Error::Shape(format!(
+                "attention: the queries have shape {queries:?}, what they look at {memory:?}; (b, t, {width}) and (b, s, \
+                 {width}) are wanted"
+            )))?,
+        };
+        // `parts` of the three maps, from the first one on, in one product.
+        let mapped = |x: &Tensor, first: usize, parts: usize| -> Result<Tensor> {
+            let weight = weight.narrow(0, first * width, parts * width)?;
+            let y = x.reshape(((), width))?.matmul(&weight.t()?)?;
+            let y = match &bias {
+                Some(bias) => y.broadcast_add(&bias.narrow(0, first * width, parts * width)?)?,
+                None => y,
+            };
+            y.reshape((batch, (), parts * width))
+        };
+        let heads = self.settings.heads;
+        // (b, t, width) to (b, heads, t, width / heads)
+        let split = |x: Tensor| {
+            x.reshape((batch, (), heads, width / heads))?
+                .transpose(1, 2)?
+                .contiguous()
+        };
+        let part = |x: &Tensor, index: usize| split(x.narrow(D::Minus1, index * width, width)?);
+        let (mut q, mut k, v) = if queries.id() == memory.id() {
+            let all = mapped(queries, 0, 3)?;
+            (part(&all, 0)?, part(&all, 1)?, part(&all, 2)?)
+        } else {
+            let both = mapped(memory, 1, 2)?;
+            (
+                split(mapped(queries, 0, 1)?)?,
+                part(&both, 0)?,
+                part(&both, 1)?,
+            )
+        };
+        if let Some(positions) = positions {
+            (q, k) = (positions.turn(&q)?, positions.turn(&k)?);
+        }
+        let scale = 1.0 / ((width / heads) as f64).sqrt();
+        let scores = (q * scale)?.matmul(&k.transpose(2, 3)?.contiguous()?)?; // (b, heads, t, s)
+        let weights = match &mask.keep {
+            None => softmax(&scores)?,
+            Some(keep) => masked_softmax(&scores, &spread(keep, (batch, heads, t, s))?)?,
+        };
+        let kept = dropout(&weights, self.settings.dropout, mode)?;
+        let heads = kept
+            .matmul(&v)?
+            .transpose(1, 2)?
+            .reshape((batch, t, width))?;
+        Ok(Attended {
+            output: self.output.forward(&heads, mode)?,
+            weights,
+        })
+    }
+}
+
+/// A mask for every head and row.
+fn spread(keep: &Tensor, scores: (usize, usize, usize, usize)) -> Result<Tensor> {
+    let keep = keep.to_dtype(DType::U8)?;
+    let spread = keep.broadcast_as(scores).map_err(|_| {
+        Error::Shape(format!(
+            "attention: the mask is for (rows, heads, queries, keys) = {:?}, where 1 is any number; there are {scores:?}",
+            keep.dims()
+        ))
+    })?;
+    spread.contiguous()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearfar_core::Seed;
+    use nearfar_kernels::test_util::noise;
+
+    fn settings(heads: usize) -> AttentionSettings {
+        AttentionSettings {
+            heads,
+            bias: true,
+            dropout: Fraction::literal(0.0),
+        }
+    }
+
+    fn layer(width: usize, heads: usize) -> Result<MultiHeadAttention> {
+        let params = Params::new(Seed(1), DType::F64, &Device::Cpu)?;
+        MultiHeadAttention::new(&params, width, settings(heads))
+    }
+
+    #[test]
+    fn what_is_left_out_changes_nothing() -> Result<()> {
+        let (layer, x) = (layer(4, 2)?, noise((2, 3, 4), 1)?);
+        let short = x.narrow(1, 0, 2)?.contiguous()?;
+        let alone = layer.forward(&short, &AttentionMask::all(), None, &mut Mode::Eval)?;
+        let mask = AttentionMask::lengths(&[2, 2], 3, &Device::Cpu)?;
+        let padded = layer.forward(&x, &mask, None, &mut Mode::Eval)?;
+        let apart = (padded.narrow(1, 0, 2)? - alone)?.abs()?.max_all()?;
+        assert!(apart.to_scalar::<f64>()? < 1e-14);
+
+        let causal = AttentionMask::causal(3, &Device::Cpu)?;
+        let first = layer
+            .forward(&x, &causal, None, &mut Mode::Eval)?
+            .narrow(1, 0, 2)?;
+        let changed = Tensor::cat(&[&short, &noise((2, 1, 4), 2)?], 1)?;
+        let second = layer.forward(&changed, &causal, None, &mut Mode::Eval)?;
+        let apart = (first - second.narrow(1, 0, 2)?)?.abs()?.max_all()?;
+        assert_eq!(apart.to_scalar::<f64>()?, 0.0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_query_without_keys_takes_nothing() -> Result<()> {
+        let (layer, x) = (layer(4, 2)?, noise((2, 3, 4), 1)?);
+        let mask = AttentionMask::lengths(&[3, 0], 3, &Device::Cpu)?;
+        let mask = mask.and(&AttentionMask::causal(3, &Device::Cpu)?)?;
+        let x = candle_core::Var::from_tensor(&x)?;
+        let got = layer.attend(&x, &x, &mask, None, &mut Mode::Eval)?;
+        let sums = got
+            .weights
+            .sum(D::Minus1)?
+            .flatten_all()?
+            .to_vec1::<f64>()?;
+        assert!(sums[..6].iter().all(|sum| (sum - 1.0).abs() < 1e-14));
+        assert_eq!(sums[6..], [0.0; 6]);
+        // The bias of the output starts at 0.
+        assert_eq!(
+            got.output.get(1)?.abs()?.max_all()?.to_scalar::<f64>()?,
+            0.0
+        );
+        let gradients = got.output.sqr()?.backward()?;
+        let gradient = gradients.get(&x).expect("it depends on its input");
+        let gradient = gradient.abs()?.max(D::Minus1)?.to_vec2::<f64>()?;
+        assert!(gradient[0].iter().all(|&g| g > 0.0 && g.is_finite()));
+        assert_eq!(gradient[1], [0.0; 3]);
+        Ok(())
+    }
+
+    #[test]
+    fn looking_at_oneself_is_looking_at_a_memory_that_is_equal() -> Result<()> {
+        let (layer, x) = (layer(6, 3)?, noise((2, 3, 6), 1)?);
+        let all = AttentionMask::all();
+        let own = layer.forward(&x, &all, None, &mut Mode::Eval)?;
+        let other = layer
+            .attend(&x, &x.copy()?, &all, None, &mut Mode::Eval)?
+            .output;
+        let apart = (own - other)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        assert!(apart < 1e-14, "{apart}");
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_told() -> Result<()> {
+        let error = layer(4, 3).expect_err("three heads of four").to_string();
+        assert!(error.contains("`heads` is 3 and `width` 4"), "{error}");
+        let (layer, x) = (layer(4, 2)?, noise((2, 3, 4), 1)?);
+        let mask = AttentionMask::lengths(&[1, 1], 5, &Device::Cpu)?;
+        let error = layer.forward(&x, &mask, None, &mut Mode::Eval);
+        let error = error.expect_err("five keys").to_string();
+        assert!(
+            error.contains("[2, 1, 1, 5]") && error.contains("(2, 2, 3, 3)"),
+            "{error}"
+        );
+        let memory = noise((1, 3, 4), 1)?;
+        let error = layer.attend(&x, &memory, &AttentionMask::all(), None, &mut Mode::Eval);
+        let error = error.expect_err("another batch").to_string();
+        assert!(
+            error.contains("[2, 3, 4]") && error.contains("[1, 3, 4]"),
+            "{error}"
+        );
+        Ok(())
+    }
+}
