@@ -89,6 +89,7 @@ fn input_shape(shape: Shape) -> InputShape {
             width,
         },
         Shape::Features { count } => InputShape::Features(count),
+        Shape::Frames { features } => InputShape::Frames { features },
         Shape::Tokens { vocabulary, .. } => InputShape::Tokens { vocabulary },
     }
 }
@@ -133,6 +134,10 @@ fn beside(
             width,
         } => Input::Dense(zeros(&[1, channels, height, width])?),
         Shape::Features { count } => Input::Dense(zeros(&[1, count])?),
+        Shape::Frames { features } => Input::Sequence {
+            values: zeros(&[1, 1, features])?,
+            lengths: vec![1],
+        },
         Shape::Tokens { .. } => Input::Sequence {
             values: Tensor::zeros((1, 1), DType::U32, device)?,
             lengths: vec![1],

@@ -48,7 +48,7 @@ fn values(dataset: &dyn Dataset, index: u32) -> Vec<f32> {
     match dataset.sample(index).unwrap().inputs.swap_remove(0) {
         Value::Image(image) => image.values,
         Value::Features(features) => features,
-        Value::Tokens(_) => panic!("a text"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -46,6 +46,11 @@ pub trait Transform: Send + Sync {
     /// # Errors
     /// When the input is not of the kind it changes.
     fn apply(&self, value: Value, rng: &mut Rng) -> Result<Value, Error>;
+
+    /// Whether it changes [sounds](Value::Sound), before frames are made of them. By default it does not.
+    fn changes_sounds(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! transforms {
@@ -86,6 +91,12 @@ macro_rules! transforms {
                     $(Self::$kind(transform) => transform.apply(value, rng),)*
                 }
             }
+
+            fn changes_sounds(&self) -> bool {
+                match self {
+                    $(Self::$kind(transform) => transform.changes_sounds(),)*
+                }
+            }
         }
     };
 }
@@ -107,11 +118,16 @@ transforms! {
 fn image(value: Value, transform: &str) -> Result<Image, Error> {
     match value {
         Value::Image(image) => Ok(image),
-        other => Err(Error::Settings(format!(
-            "`{transform}` changes images, but the data are {}",
-            other.kind()
-        ))),
+        other => Err(refused(transform, "images", &other)),
     }
+}
+
+/// What a transform says of a value of another kind.
+fn refused(transform: &str, changes: &str, value: &Value) -> Error {
+    Error::Settings(format!(
+        "`{transform}` changes {changes}, but the data are {}",
+        value.kind()
+    ))
 }
 
 #[cfg(test)]
