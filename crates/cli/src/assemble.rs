@@ -435,13 +435,18 @@ pub(crate) fn batches(run: &RunFile, data: &Data, device: &Device) -> Result<Loa
             run.views, data.name
         )));
     }
-    let keeps_places = |it: &&TransformConfig| matches!(it, TransformConfig::Noise(_));
+    let keeps_places = |it: &&TransformConfig| {
+        matches!(
+            it,
+            TransformConfig::Noise(_) | TransformConfig::ColorChange(_)
+        )
+    };
     if annotation == Annotation::Masks
         && let Some(moves) = run.augmentation.iter().find(|it| !keeps_places(it))
     {
         return Err(Error::Usage(format!(
             "`augmentation` has `{}`, which changes what is where in an image, and the masks of `data.{}` would not follow; of all, \
-             `noise` can be used",
+             `noise` and `color` can be used",
             moves.name(),
             data.name
         )));

@@ -51,6 +51,7 @@ pub use sound::{
 pub use split::{ClassName, HoldOut};
 pub use standardization::Standardization;
 pub use transforms::{
-    Affine, Crop, Erase, Flip, Noise, Normalize, Resize, Transform, TransformConfig,
+    Affine, ColorChange, Crop, Elastic, Erase, Flip, FrequencyMask, Gain, Noise, Normalize, Resize,
+    TimeMask, Transform, TransformConfig, WhiteNoise, WordDropout, WordSwap,
 };
 pub use vocabulary::{Vocabulary, words};

@@ -42,6 +42,14 @@ pub struct Frames {
     pub values: Vec<f32>,
 }
 
+impl Frames {
+    /// The mean of all numbers; 0 where there are none.
+    pub fn mean(&self) -> f32 {
+        let sum: f64 = self.values.iter().map(|&it| f64::from(it)).sum();
+        (sum / self.values.len().max(1) as f64) as f32
+    }
+}
+
 /// Rates that are believed: from telephone lines to the fastest converters.
 pub(crate) const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 /// Channels that are believed.
