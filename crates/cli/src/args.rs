@@ -243,6 +243,8 @@ pub(crate) enum Config {
 pub(crate) enum Template {
     /// A folder of class folders with images.
     Images,
+    /// A folder of class folders with sounds.
+    Sounds,
     /// A CSV of numbers with a column of classes.
     Table,
     /// A table of text pairs with a score.

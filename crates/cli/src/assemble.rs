@@ -90,6 +90,7 @@ fn input_shape(shape: Shape) -> InputShape {
             width,
         },
         Shape::Features { count } => InputShape::Features(count),
+        Shape::Frames { features } => InputShape::Frames { features },
         Shape::Tokens { vocabulary, .. } => InputShape::Tokens { vocabulary },
     }
 }
@@ -142,6 +143,10 @@ fn beside(
             width,
         } => Input::Dense(zeros(&[1, channels, height, width])?),
         Shape::Features { count } => Input::Dense(zeros(&[1, count])?),
+        Shape::Frames { features } => Input::Sequence {
+            values: zeros(&[1, 1, features])?,
+            lengths: vec![1],
+        },
         Shape::Tokens { .. } => Input::Sequence {
             values: Tensor::zeros((1, 1), DType::U32, device)?,
             lengths: vec![1],
@@ -439,13 +444,18 @@ pub(crate) fn batches(run: &RunFile, data: &Data, device: &Device) -> Result<Loa
             run.views, data.name
         )));
     }
-    let keeps_places = |it: &&TransformConfig| matches!(it, TransformConfig::Noise(_));
+    let keeps_places = |it: &&TransformConfig| {
+        matches!(
+            it,
+            TransformConfig::Noise(_) | TransformConfig::ColorChange(_)
+        )
+    };
     if annotation == Annotation::Masks
         && let Some(moves) = run.augmentation.iter().find(|it| !keeps_places(it))
     {
         return Err(Error::Usage(format!(
             "`augmentation` has `{}`, which changes what is where in an image, and the masks of `data.{}` would not follow; of all, \
-             `noise` can be used",
+             `noise` and `color` can be used",
             moves.name(),
             data.name
         )));

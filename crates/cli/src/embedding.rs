@@ -132,7 +132,25 @@ fn of_domains(
 /// The bits of a row's id that say which sample it is, when every sample is looked at once.
 const SAMPLE: u64 = (1 << 40) - 1;
 
-/// The samples as they are, for baselines: pixels, features, or how often each word occurs.
+/// Parts of a sound, each as long as the others, whose mean frames stand for it where it must have a fixed size.
+const PARTS: usize = 8;
+
+/// The mean frame of each part of a sound, one after another.
+fn in_parts(frames: &nearfar_datasets::Frames) -> Vec<f32> {
+    let mut means = Vec::with_capacity(PARTS * frames.width);
+    for part in 0..PARTS {
+        let start = part * frames.count / PARTS;
+        let end = ((part + 1) * frames.count / PARTS).max(start + 1); // Short sounds have frames in several parts.
+        let of_part = &frames.values[start * frames.width..end * frames.width];
+        means.extend((0..frames.width).map(|band| {
+            let of_band = of_part.iter().skip(band).step_by(frames.width);
+            of_band.sum::<f32>() / (end - start) as f32
+        }));
+    }
+    means
+}
+
+/// The samples as they are, for baselines: pixels, features, the mean frames of parts, or how often each word occurs.
 pub(crate) fn raw(
     dataset: &Arc<dyn Dataset>,
     limit: Option<usize>,
@@ -159,6 +177,9 @@ pub(crate) fn raw(
             let row = match value {
                 Value::Image(image) => image.values.clone(),
                 Value::Features(features) => features.clone(),
+                Value::Frames(frames) => in_parts(frames),
+                // A data set that gives sounds gives their frames when it is asked for a sample.
+                Value::Sound(sound) => sound.samples.clone(),
                 Value::Tokens(tokens) => {
                     let mut counts = vec![0f32; vocabulary];
                     tokens
@@ -178,4 +199,23 @@ pub(crate) fn raw(
         }
     }
     Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sound_of_any_length_has_its_parts() {
+        let means = |count: usize| {
+            in_parts(&nearfar_datasets::Frames {
+                count,
+                width: 2,
+                values: (0..2 * count).map(|it| it as f32).collect(),
+            })
+        };
+        assert_eq!(means(1), [0.0, 1.0].repeat(8));
+        assert_eq!(means(16)[..4], [1.0, 2.0, 5.0, 6.0]);
+        assert_eq!(means(3).len(), 16);
+    }
 }

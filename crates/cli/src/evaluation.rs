@@ -389,6 +389,7 @@ pub(crate) fn baselines(
             let name = match data.shape() {
                 nearfar_datasets::Shape::Image { .. } => "raw pixels",
                 nearfar_datasets::Shape::Features { .. } => "raw features",
+                nearfar_datasets::Shape::Frames { .. } => "frames in parts",
                 nearfar_datasets::Shape::Tokens { .. } => "bag of words",
             };
             let mapped = linear.apply(&raw[0])?;

@@ -92,7 +92,7 @@ pub struct PartSummary {
 }
 
 /// Looks at everything and lists what is wrong: files that are missing or damaged, rows and cells that cannot be used,
-/// images that cannot be decoded or are there twice, classes of one sample, classes in parts that should share none,
+/// images and sounds that cannot be decoded or are there twice, classes of one sample, classes in parts that should share none,
 /// columns that say nothing. It never stops at the first, and keeps `limit` in full.
 pub fn check(config: &DataConfig, root: &Path, seed: Seed, limit: usize) -> Checked {
     let mut problems = Problems::new(limit);
@@ -126,7 +126,8 @@ pub fn check(config: &DataConfig, root: &Path, seed: Seed, limit: usize) -> Chec
         Annotation::Classes | Annotation::LabeledPairs | Annotation::ScoredPairs => {}
     }
     match data.preparation {
-        Preparation::Images { .. } => images(&data, &mut problems),
+        Preparation::Images { .. } => decoded(&data, "pixels", &mut problems),
+        Preparation::Sounds { .. } => decoded(&data, "frames", &mut problems),
         Preparation::Features { ref names, .. } => constant_columns(&data, names, &mut problems),
         Preparation::Texts { .. } => {}
     }
@@ -247,9 +248,9 @@ fn lone_classes(data: &Data, problems: &mut Problems) {
     }
 }
 
-/// Decodes all images, a block at a time on all cores, and looks for equal ones.
-fn images(data: &Data, problems: &mut Problems) {
-    /// Images that are decoded at once.
+/// Decodes all images or sounds, a block at a time on all cores, and looks for equal ones.
+fn decoded(data: &Data, what: &'static str, problems: &mut Problems) {
+    /// Samples that are decoded at once.
     const BLOCK: usize = 256;
     let mut seen: BTreeMap<u64, Vec<Place<'_>>> = BTreeMap::new();
     for (name, dataset) in parts(data) {
@@ -276,6 +277,7 @@ fn images(data: &Data, problems: &mut Problems) {
                     None => equal.push((name, dataset, index)),
                     Some((part, other, at)) => {
                         let fault = Fault::Duplicate {
+                            what,
                             of: other.describe(*at),
                             conflict: conflict(data, (part, other, *at), (name, dataset, index)),
                         };
@@ -289,7 +291,7 @@ fn images(data: &Data, problems: &mut Problems) {
 
 type Place<'a> = (&'static str, &'a Arc<dyn Dataset>, u32);
 
-/// What is worse about two equal images than that they are two.
+/// What is worse about two equal samples than that they are two.
 fn conflict(data: &Data, first: Place<'_>, second: Place<'_>) -> Option<String> {
     let known = |(_, dataset, index): Place<'_>| {
         let index = index as usize;
@@ -327,12 +329,12 @@ fn conflict(data: &Data, first: Place<'_>, second: Place<'_>) -> Option<String> 
 fn hash(sample: &Sample) -> u64 {
     let mut hasher = DefaultHasher::new();
     for value in &sample.inputs {
-        if let Value::Image(image) = value {
-            image
-                .values
-                .iter()
-                .for_each(|x| x.to_bits().hash(&mut hasher));
-        }
+        let values = match value {
+            Value::Image(image) => &image.values,
+            Value::Frames(frames) => &frames.values,
+            Value::Features(_) | Value::Tokens(_) | Value::Sound(_) => continue,
+        };
+        values.iter().for_each(|x| x.to_bits().hash(&mut hasher));
     }
     hasher.finish()
 }

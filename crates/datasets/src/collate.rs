@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use nearfar_core::{Batch, Input, Pairs, SignedPairs, Supervision};
 
-use crate::{Annotation, Error, Mask, Sample, Value};
+use crate::{Annotation, Error, Frames, Mask, Sample, Value};
 
 /// A batch on the host, before it becomes tensors.
 #[derive(Debug)]
@@ -23,6 +23,11 @@ enum HostInput {
         values: Vec<u32>,
         length: usize,
         lengths: Vec<u32>,
+    },
+    /// Frames of each row, to be padded.
+    Frames {
+        rows: Vec<Frames>,
+        width: usize,
     },
 }
 
@@ -260,6 +265,12 @@ impl HostInput {
                 Value::Image(image) => vec![image.channels, image.height, image.width],
                 Value::Features(features) => vec![features.len()],
                 Value::Tokens(_) => vec![],
+                Value::Frames(frames) => vec![frames.width],
+                Value::Sound(_) => {
+                    return Err(Error::Settings(format!(
+                        "{name} is a sound, of which a `FrontEnd` must make frames before it can be in a batch"
+                    )));
+                }
             };
             let (input, first) = packed.get_or_insert_with(|| {
                 let input = match &value {
@@ -267,6 +278,10 @@ impl HostInput {
                         values: Vec::new(),
                         length: 0,
                         lengths: Vec::new(),
+                    },
+                    Value::Frames(frames) => Self::Frames {
+                        rows: Vec::new(),
+                        width: frames.width,
                     },
                     _ => Self::Dense {
                         values: Vec::new(),
@@ -287,6 +302,17 @@ impl HostInput {
                     | Value::Features(of_this),
                 ) if *expected == shape => values.extend_from_slice(&of_this),
                 (Self::Tokens { .. }, Value::Tokens(of_this)) => tokens.push(of_this),
+                (Self::Frames { rows, width }, Value::Frames(of_this))
+                    if of_this.width == *width && of_this.count > 0 =>
+                {
+                    rows.push(of_this);
+                }
+                (Self::Frames { width, .. }, other) => {
+                    return Err(Error::Settings(format!(
+                        "{name} is of {}, {first} has frames of {width} numbers; all samples need one or more frames of one width",
+                        other.kind()
+                    )));
+                }
                 (
                     Self::Dense {
                         shape: expected, ..
@@ -312,6 +338,7 @@ impl HostInput {
                 Self::Dense { values, shape }
             }
             Some((Self::Tokens { .. }, _)) => padded(&tokens),
+            Some((frames @ Self::Frames { .. }, _)) => frames,
             None => Self::Dense {
                 values: Vec::new(),
                 shape: vec![0],
@@ -333,6 +360,10 @@ impl HostInput {
                 length: 0,
                 lengths: Vec::new(),
             },
+            Self::Frames { width, .. } => Self::Frames {
+                rows: Vec::new(),
+                width: *width,
+            },
         }
     }
 
@@ -347,6 +378,18 @@ impl HostInput {
                 values: Tensor::from_vec(values, (lengths.len(), length), device)?,
                 lengths,
             },
+            Self::Frames { rows, width } => {
+                let length = rows.iter().map(|it| it.count).max().unwrap_or(0);
+                let mut values = Vec::with_capacity(rows.len() * length * width);
+                for row in &rows {
+                    values.extend_from_slice(&row.values);
+                    values.resize(values.len() + (length - row.count) * width, 0.0);
+                }
+                Input::Sequence {
+                    values: Tensor::from_vec(values, (rows.len(), length, width), device)?,
+                    lengths: rows.iter().map(|it| it.count as u32).collect(),
+                }
+            }
         })
     }
 }
@@ -413,6 +456,38 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        Ok(())
+    }
+
+    #[test]
+    fn frames_are_padded_and_sounds_are_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let frames = |count: usize, width: usize| {
+            Value::Frames(Frames {
+                count,
+                width,
+                values: vec![count as f32; count * width],
+            })
+        };
+        let pack = |values: Vec<Value>| {
+            let rows = values
+                .into_iter()
+                .zip(0..)
+                .map(|(value, id)| row(vec![value], 0, id));
+            HostBatch::pack(rows.collect(), Known::Annotation(Annotation::Classes))
+        };
+        let batch = pack(vec![frames(1, 2), frames(3, 2)])?.onto(&Device::Cpu)?;
+        let (values, lengths) = batch.inputs[0].sequence("test")?;
+        let expected = [[[1.0, 1.0], [0.0; 2], [0.0; 2]], [[3.0f32; 2]; 3]];
+        assert_eq!(values.to_vec3::<f32>()?, expected);
+        assert_eq!(lengths, [1, 3]);
+        let refused = |values| pack(values).expect_err("not alike").to_string();
+        assert!(refused(vec![frames(1, 2), frames(1, 3)]).contains("row 1"));
+        assert!(refused(vec![frames(1, 2), Value::Tokens(vec![1])]).contains("of texts"));
+        let sound = crate::Sound {
+            rate: 8_000,
+            samples: vec![0.0],
+        };
+        assert!(refused(vec![Value::Sound(sound)]).contains("FrontEnd"));
         Ok(())
     }
 

@@ -2,18 +2,20 @@
 
 use std::{path::Path, sync::Arc};
 
-use nearfar_core::Seed;
+use nearfar_core::{Positive, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Annotation, Color, Dataset, Error, Limits, LineFormat, Size, Standardization, Subset,
-    Vocabulary,
+    Annotation, Color, Dataset, Error, FrontEnd, Limits, LineFormat, LogMel, Size, Standardization,
+    Subset, Vocabulary,
     error::{Fault, Sink, Strict, shown},
     formats::{
-        file_bytes, folder,
-        image_files::{Alike, ImageFiles},
+        file_bytes,
+        folder::{self, Wanted},
+        image_files::{Alike, ImageFile, ImageFiles},
         lines::{Lines, Reading},
         said::{Annotated, Said, SaidColumns},
+        sounds::{Origin, Sounds},
         table::{Table, TableColumns, Vectors},
         texts::{RawTexts, TextColumns, Texts},
     },
@@ -114,6 +116,11 @@ pub enum Shape {
         /// How long.
         count: usize,
     },
+    /// Frames of sounds.
+    Frames {
+        /// Numbers in a frame.
+        features: usize,
+    },
     /// Texts.
     Tokens {
         /// Words that have a number, `<unk>` among them.
@@ -145,6 +152,13 @@ pub enum Preparation {
         /// The scale, if there is one.
         standardization: Option<Standardization>,
     },
+    /// Sounds become frames.
+    Sounds {
+        /// How.
+        log_mel: Box<LogMel>,
+        /// Seconds of a sound at most.
+        seconds: Positive,
+    },
     /// Words become numbers.
     Texts {
         /// Which.
@@ -164,6 +178,9 @@ impl Preparation {
                 width: size.width,
             },
             Self::Features { names, .. } => Shape::Features { count: names.len() },
+            Self::Sounds { log_mel, .. } => Shape::Frames {
+                features: log_mel.mels,
+            },
             Self::Texts { vocabulary, length } => Shape::Tokens {
                 vocabulary: vocabulary.len(),
                 length: *length,
@@ -176,19 +193,20 @@ impl Preparation {
         match self {
             Self::Images { .. } => "images",
             Self::Features { .. } => "features",
+            Self::Sounds { .. } => "sounds",
             Self::Texts { .. } => "texts",
         }
     }
 
-    /// New inputs, prepared the same way: an image or a folder with images at any depth; a table (`.csv`, `.tsv`,
+    /// New inputs, prepared the same way: an image or a sound, or a folder with them at any depth; a table (`.csv`, `.tsv`,
     /// `.jsonl`) whose columns are those that were trained on; a table of texts with a column `text`, or a `.txt` file with
     /// a text a line.
     ///
-    /// The class of an image is its first folder below `path`; that of a row stands in a column `label`, if there is one.
+    /// The class of an image or sound is its first folder below `path`; that of a row stands in a column `label`, if there is one.
     /// Where there is none, all are of one class without a name.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place. Images are decoded when they are asked for.
+    /// The first thing that is wrong, with its place. Images and sounds are decoded when they are asked for.
     pub fn open(&self, path: &Path) -> Result<Arc<dyn Dataset>, Error> {
         let limits = Limits::DEFAULT;
         match self {
@@ -197,7 +215,8 @@ impl Preparation {
                 color,
                 dark_ink,
             } => {
-                let (files, rows) = folder::read_any(path, &limits, &mut Strict)?;
+                let (files, rows) = folder::read_any(path, Wanted::Images, &limits, &mut Strict)?;
+                let files = files.into_iter().map(ImageFile::whole).collect();
                 let alike = Alike {
                     size: *size,
                     color: *color,
@@ -205,6 +224,13 @@ impl Preparation {
                     resize: true,
                 };
                 Ok(Arc::new(ImageFiles::new(files, alike, &rows, &limits)))
+            }
+            Self::Sounds { log_mel, seconds } => {
+                let (files, rows) = folder::read_any(path, Wanted::Sounds, &limits, &mut Strict)?;
+                let origins = files.into_iter().map(Origin::File).collect();
+                let front_end = FrontEnd::new(log_mel)?;
+                let sounds = Sounds::new(origins, front_end, seconds.get(), &rows, &limits);
+                Ok(Arc::new(sounds))
             }
             Self::Features {
                 names,
@@ -309,7 +335,8 @@ pub(crate) enum Disjoint {
 }
 
 pub(crate) enum Content {
-    Images {
+    /// Images and sounds: nothing is fitted to them.
+    Ready {
         dataset: Arc<dyn Dataset>,
         preparation: Preparation,
     },
@@ -367,7 +394,7 @@ pub(crate) fn assemble(
         }
     }
     let (base, preparation, range): (Arc<dyn Dataset>, _, _) = match content {
-        Content::Images {
+        Content::Ready {
             dataset,
             preparation,
         } => (dataset, preparation, None),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Error, Mask, Sample, Thumbnail};
+use crate::{Error, FrontEnd, Mask, Sample, Sound, Thumbnail};
 
 /// Samples by index, with what is known of them.
 ///
@@ -66,6 +66,15 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// When it cannot be read; the message names the file.
     fn mask(&self, _index: u32) -> Result<Option<Mask>, Error> {
+        Ok(None)
+    }
+
+    /// The sound that the frames of a sample are made of, and what makes them, where it is so. What is done to sounds that are trained
+    /// on is done to this, and frames are made of it then; [`sample`](Self::sample) gives the frames at once.
+    ///
+    /// # Errors
+    /// When it cannot be read; the message names the file.
+    fn sound(&self, _index: u32) -> Result<Option<(Sound, &FrontEnd)>, Error> {
         Ok(None)
     }
 
@@ -231,6 +240,10 @@ impl Dataset for Subset {
 
     fn mask(&self, index: u32) -> Result<Option<Mask>, Error> {
         self.base.mask(self.indices[index as usize])
+    }
+
+    fn sound(&self, index: u32) -> Result<Option<(Sound, &FrontEnd)>, Error> {
+        self.base.sound(self.indices[index as usize])
     }
 
     fn classes(&self) -> &[String] {

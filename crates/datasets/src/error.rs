@@ -229,6 +229,8 @@ pub enum Fault {
     },
     /// An idx file that is not what its header says.
     Idx(IdxFault),
+    /// A file of a sound that cannot be used.
+    Sound(SoundFault),
     /// The name of a file is not UTF-8, so it is shown with escapes.
     Name,
     /// A file can be decoded, but not be used.
@@ -252,8 +254,10 @@ pub enum Fault {
         /// Whether the settings say that classes are held out; else it is the custom of such data.
         required: bool,
     },
-    /// Two files have the same pixels.
+    /// Two files have the same pixels or frames.
     Duplicate {
+        /// What is the same: `pixels`, `frames`.
+        what: &'static str,
         /// The one that was seen first.
         of: String,
         /// Whether the two are in different classes or parts.
@@ -294,6 +298,54 @@ pub enum IdxFault {
         labels: u64,
         /// Images.
         images: u64,
+    },
+}
+
+/// What is wrong with a file of a sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SoundFault {
+    /// It is no sound of a known kind.
+    Unknown,
+    /// It is of a kind that this build does not read.
+    Feature,
+    /// It ends within its header, or the header is none.
+    Header,
+    /// Its samples are written in a way that is not read.
+    Format {
+        /// The number of the format in a WAV file.
+        tag: u16,
+        /// Bits of a sample.
+        bits: u16,
+    },
+    /// It has fewer samples than its header claims.
+    Truncated {
+        /// Samples of a channel that the header claims.
+        claimed: u64,
+        /// Samples of a channel that are there.
+        found: u64,
+    },
+    /// It has no channel, or more than are believed.
+    Channels {
+        /// Those it has.
+        found: u16,
+    },
+    /// Its rate is not one of sounds.
+    Rate {
+        /// Samples a second.
+        found: u32,
+    },
+    /// It has no samples.
+    Silent,
+    /// A sample is NaN or infinite.
+    NotFinite {
+        /// Which, counted from 0.
+        at: u64,
+    },
+    /// It cannot be decoded.
+    Damaged {
+        /// What the decoder says.
+        message: String,
     },
 }
 
@@ -386,6 +438,10 @@ impl Error {
             row: row.into(),
             fault,
         }
+    }
+
+    pub(crate) fn sound(path: &str, fault: SoundFault) -> Self {
+        Self::bad(path, None, Fault::Sound(fault))
     }
 
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
@@ -501,6 +557,7 @@ impl fmt::Display for Fault {
                 corners[0], corners[1], corners[2], corners[3], image[0], image[1]
             ),
             Self::Idx(fault) => fault.fmt(f),
+            Self::Sound(fault) => fault.fmt(f),
             Self::Name => f.write_str(
                 "the name is not plain UTF-8, so it is shown with escapes such as %FF; rename the file",
             ),
@@ -513,8 +570,8 @@ impl fmt::Display for Fault {
                 f,
                 "class `{class}` is in the training part and in `{part}`, which should share none; drop it from one of them"
             ),
-            Self::Duplicate { of, conflict } => {
-                write!(f, "the pixels are those of {of}")?;
+            Self::Duplicate { what, of, conflict } => {
+                write!(f, "the {what} are those of {of}")?;
                 match conflict {
                     Some(conflict) => write!(f, ", {conflict}; drop one of them"),
                     None => f.write_str("; drop one of them"),
@@ -545,6 +602,47 @@ impl fmt::Display for IdxFault {
             ),
             Self::Labels { labels, images } => {
                 write!(f, "there are {labels} labels for {images} images")
+            }
+        }
+    }
+}
+
+impl fmt::Display for SoundFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str(
+                "not a sound of a known kind; WAV is read, and FLAC, MP3 and Ogg Vorbis with the feature `audio`",
+            ),
+            Self::Feature => f.write_str(
+                "FLAC, MP3 and Ogg Vorbis are read by builds with the feature `audio` (`cargo build --features audio`); \
+                 build with it, or convert the file to WAV",
+            ),
+            Self::Header => f.write_str(
+                "the file ends within its header, or has none that can be read; fetch or convert it again",
+            ),
+            Self::Format { tag, bits } => write!(
+                f,
+                "samples are in the format {tag} with {bits} bits; PCM (1) of 8, 16, 24 and 32 bits and floating point (3) \
+                 of 32 and 64 bits are read, without gaps between samples; convert the file"
+            ),
+            Self::Truncated { claimed, found } => write!(
+                f,
+                "the header claims {claimed} samples, the file has {found}; fetch or record it again"
+            ),
+            Self::Channels { found } => {
+                write!(f, "there are {found} channels; from 1 to 64 are read")
+            }
+            Self::Rate { found } => write!(
+                f,
+                "the rate is {found}; from 1,000 to 768,000 samples a second are read"
+            ),
+            Self::Silent => f.write_str("there are no samples; drop the file"),
+            Self::NotFinite { at } => write!(
+                f,
+                "sample {at} is NaN or infinite; record or convert the file again"
+            ),
+            Self::Damaged { message } => {
+                write!(f, "it cannot be decoded ({message}); fetch or convert it again")
             }
         }
     }

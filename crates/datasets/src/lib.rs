@@ -12,6 +12,7 @@ mod formats;
 mod names;
 mod pixels;
 mod rows;
+mod sound;
 mod split;
 mod standardization;
 mod vocabulary;
@@ -28,11 +29,11 @@ mod error;
 pub use check::{Checked, PartSummary, Problems, check};
 pub use config::{
     DataConfig, Folder, GlyphSet, ImageSet, ImagesCsv, MaskSet, PairSet, PairsFile, SceneSet,
-    TableFile, TableSet, TextSet, TextsFile,
+    SoundFolder, SoundSet, SoundsCsv, TableFile, TableSet, TextSet, TextsFile,
 };
 pub use data::{Data, Evaluation, Preparation, Roles, Shape};
 pub use dataset::{Annotation, Dataset, Subset};
-pub use error::{Blame, Error, Fault, IdxFault};
+pub use error::{Blame, Error, Fault, IdxFault, SoundFault};
 pub use formats::{glyphs::Glyphs, lines::LineFormat, scenes::Scenes};
 pub use loader::{BadSamples, Loader};
 pub use pixels::{Color, Filter, Limits, Size};
@@ -43,9 +44,14 @@ pub use samplers::{
     LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sampler, SamplerConfig, Sampling,
     Shuffled, Small, TuplesToWeights, TwoDomains,
 };
+pub use sound::{
+    Frames, FrontEnd, Leveling, Log, LogMel, MelNorm, MelPreset, MelScale, Padding, Sound, Taper,
+    resample,
+};
 pub use split::{ClassName, HoldOut};
 pub use standardization::Standardization;
 pub use transforms::{
-    Affine, Crop, Erase, Flip, Noise, Normalize, Resize, Transform, TransformConfig,
+    Affine, ColorChange, Crop, Elastic, Erase, Flip, FrequencyMask, Gain, Noise, Normalize, Resize,
+    TimeMask, Transform, TransformConfig, WhiteNoise, WordDropout, WordSwap,
 };
 pub use vocabulary::{Vocabulary, words};

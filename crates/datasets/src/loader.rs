@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use nearfar_core::{Batch, Batches, BoxError, EmbeddingTable, Purpose, Rng, Seed, Span, Stateful};
 
 use crate::{
-    Annotation, Dataset, Error, Sampler, Transform,
+    Annotation, Dataset, Error, Sample, Sampler, Transform, Value,
     collate::{HostBatch, INPUT_BIT, Known, Row},
 };
 
@@ -113,7 +113,8 @@ impl Loader {
         self
     }
 
-    /// What is done to samples that are trained on, in this order, after the transforms.
+    /// What is done to samples that are trained on, in this order, after the transforms. What changes sounds stands before what changes
+    /// their frames: in between, frames are made.
     pub fn augmentation(mut self, augmentation: Vec<Box<dyn Transform>>) -> Self {
         self.plan_mut().augmentation = augmentation;
         self
@@ -334,7 +335,22 @@ impl Work {
 
     fn row(&self, index: u32, id: u64) -> Result<Row, Error> {
         let dataset = &self.plan.dataset;
-        let mut sample = dataset.sample(index)?;
+        let changes: [&[Box<dyn Transform>]; 2] = match self.pass {
+            Pass::Train => [&self.plan.transforms, &self.plan.augmentation],
+            Pass::Sweep => [&self.plan.transforms, &[]],
+        };
+        let of_sound = match changes.into_iter().flatten().any(|it| it.changes_sounds()) {
+            true => dataset.sound(index)?,
+            false => None,
+        };
+        let (mut sample, front_end) = match of_sound {
+            Some((sound, front_end)) => (Sample::of(Value::Sound(sound)), Some(front_end)),
+            None => (dataset.sample(index)?, None),
+        };
+        let frames = |value| match (value, front_end) {
+            (Value::Sound(sound), Some(front_end)) => Value::Frames(front_end.frames(&sound)),
+            (value, _) => value,
+        };
         if self.pass == Pass::Train
             && self.plan.views > 1
             && let [input] = &sample.inputs[..]
@@ -345,14 +361,14 @@ impl Work {
             let mut rng = self
                 .seed
                 .rng(Purpose::Augmentation, id | (input << INPUT_BIT));
-            let changes: [&[Box<dyn Transform>]; 2] = match self.pass {
-                Pass::Train => [&self.plan.transforms, &self.plan.augmentation],
-                Pass::Sweep => [&self.plan.transforms, &[]],
-            };
+            let mut changed = std::mem::replace(value, Value::Features(Vec::new()));
             for transform in changes.into_iter().flatten() {
-                let old = std::mem::replace(value, crate::Value::Features(Vec::new()));
-                *value = transform.apply(old, &mut rng)?;
+                if !transform.changes_sounds() {
+                    changed = frames(changed);
+                }
+                changed = transform.apply(changed, &mut rng)?;
             }
+            *value = frames(changed);
         }
         let id = match self.pass {
             Pass::Train => id,

@@ -1,5 +1,7 @@
 //! One sample, decoded.
 
+use crate::{Frames, Sound};
+
 /// What a data set gives for one index: one input, or the two sides of a pair. What is known of it (its class or score)
 /// is asked of the data set, which knows it without decoding.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,10 @@ pub enum Value {
     Features(Vec<f32>),
     /// Words as numbers; never empty.
     Tokens(Vec<u32>),
+    /// A sound, before frames are made of it.
+    Sound(Sound),
+    /// Frames of a sound.
+    Frames(Frames),
 }
 
 impl Value {
@@ -35,6 +41,8 @@ impl Value {
             Self::Image(_) => "images",
             Self::Features(_) => "features",
             Self::Tokens(_) => "texts",
+            Self::Sound(_) => "sounds",
+            Self::Frames(_) => "frames of sounds",
         }
     }
 }

@@ -13,9 +13,9 @@ use std::{
 };
 
 use candle_core::Device;
-use nearfar_core::{Batch, Batches, BoxError, Seed, Supervision};
+use nearfar_core::{Batch, Batches, BoxError, Purpose, Seed, Supervision};
 use nearfar_datasets::{
-    BadSamples, ClassesBySamples, DataConfig, Dataset, Error, GlyphSet, Loader, PairSampler,
+    BadSamples, ClassesBySamples, DataConfig, Dataset, Error, GlyphSet, Image, Loader, PairSampler,
     Sample, SamplerConfig, Shuffled, Transform, TransformConfig, Value,
 };
 
@@ -29,8 +29,12 @@ fn glyphs() -> Arc<dyn Dataset> {
 }
 
 fn loader(dataset: &Arc<dyn Dataset>, sampler: &SamplerConfig, threads: usize) -> Loader {
+    // All that change images.
+    let image = || Value::Image(Image::filled(1, 28, 28, 0.5));
+    let mut rng = Seed(5).rng(Purpose::Augmentation, 0);
     let augmentation = TransformConfig::all()
         .into_iter()
+        .filter(|it| it.apply(image(), &mut rng).is_ok())
         .map(|it| Box::new(it) as Box<dyn Transform>);
     Loader::new(
         Arc::clone(dataset),

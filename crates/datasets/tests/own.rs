@@ -77,6 +77,8 @@ fn pixels(dataset: &dyn Dataset, index: u32) -> Vec<f32> {
         Value::Image(image) => image.values,
         Value::Features(values) => values,
         Value::Tokens(tokens) => tokens.iter().map(|&token| token as f32).collect(),
+        Value::Frames(frames) => frames.values,
+        Value::Sound(sound) => sound.samples,
     }
 }
 

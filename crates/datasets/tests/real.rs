@@ -48,7 +48,7 @@ fn values(dataset: &dyn Dataset, index: u32) -> Vec<f32> {
     match dataset.sample(index).unwrap().inputs.swap_remove(0) {
         Value::Image(image) => image.values,
         Value::Features(features) => features,
-        Value::Tokens(_) => panic!("a text"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -247,6 +247,64 @@ fn uci_tables_have_their_rows_features_and_classes() {
         }
     }
 }
+
+#[test]
+fn spoken_digits_have_classes_of_digits_and_of_speakers() {
+    let Some(data) = load("data.fsdd = {}") else {
+        return;
+    };
+    assert_eq!((data.train.len(), part(&data, "test").len()), (2_700, 300));
+    assert_eq!(
+        (data.train_classes, data.shape()),
+        (10, Shape::Frames { features: 40 })
+    );
+    assert!(
+        data.train
+            .describe(0)
+            .ends_with("recordings/0_george_10.wav"),
+        "{}",
+        data.train.describe(0)
+    );
+    // From Python: `1 + (len(wav) - 256) // 80`, over the training part.
+    let mut frames = 0;
+    for index in 0..data.train.len() as u32 {
+        match data.train.sample(index).unwrap().inputs.swap_remove(0) {
+            Value::Frames(found) if found.values.iter().all(|it| it.is_finite()) => {
+                frames += found.count
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(frames, FSDD_FRAMES);
+
+    let speakers = load("data.fsdd = { class = ['speaker'], split = 'unseen_digits' }").unwrap();
+    assert_eq!(
+        &*speakers.classes,
+        ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
+    );
+    assert_eq!(
+        (speakers.train.len(), part(&speakers, "test").len()),
+        (1_500, 1_500)
+    );
+    let both =
+        load("data.fsdd = { class = ['speaker', 'digit'], split = 'unseen_speakers' }").unwrap();
+    assert_eq!((both.train_classes, both.classes.len()), (40, 60));
+    assert_eq!(both.classes[0], "george/0");
+    let set = DataConfig::Fsdd(nearfar_datasets::SoundSet {
+        class: Some(vec!["word".into()]),
+        ..nearfar_datasets::SoundSet::default()
+    });
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .join(std::env::var_os("NEARFAR_DATASETS").unwrap());
+    let error = set.load(&root, Seed(7)).err().unwrap().to_string();
+    assert!(
+        error.contains("names say `root`, `digit`, `speaker`, `index`"),
+        "{error}"
+    );
+}
+
+/// Frames of all training recordings of the spoken digits.
+const FSDD_FRAMES: usize = 111_042;
 
 #[test]
 fn the_other_sets_have_their_parts() {

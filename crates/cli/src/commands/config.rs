@@ -86,6 +86,7 @@ fn init(template: Template, output: &Path, out: &Out) -> Result<(), Error> {
 pub(crate) fn of(template: Template) -> &'static str {
     match template {
         Template::Images => include_str!("../templates/images.toml"),
+        Template::Sounds => include_str!("../templates/sounds.toml"),
         Template::Table => include_str!("../templates/table.toml"),
         Template::Pairs => include_str!("../templates/pairs.toml"),
         Template::Targets => include_str!("../templates/targets.toml"),

@@ -87,26 +87,62 @@ fn check(what: &Path, global: &Global, out: &Out) -> Result<(), Error> {
     }
 }
 
-/// What data of their own look like: a folder of images, or of images and masks; or, by the names of its columns, a list of images, pairs of texts, texts with
-/// labels, or else a table of numbers.
+/// Folders below a folder that are looked into for what it holds: parts, classes, and one more.
+const DEPTH: usize = 3;
+/// Ends of the names of sounds, and of images.
+const SOUNDS: [&str; 6] = ["wav", "wave", "flac", "mp3", "ogg", "oga"];
+const IMAGES: [&str; 9] = [
+    "png", "jpg", "jpeg", "webp", "bmp", "pgm", "ppm", "pbm", "pnm",
+];
+
+/// Whether the first file of a known kind in a folder, by name, is a sound; none where there is no such file.
+fn holds_sounds(folder: &Path, depth: usize) -> Option<bool> {
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|it| it.path())
+        .collect();
+    paths.sort();
+    paths.iter().find_map(|path| match path.is_dir() {
+        true if depth > 0 => holds_sounds(path, depth - 1),
+        true => None,
+        false => is_sound(path),
+    })
+}
+
+/// Whether a file is a sound rather than an image, by its name.
+fn is_sound(path: &Path) -> Option<bool> {
+    let end = path.extension()?.to_str()?.to_ascii_lowercase();
+    if SOUNDS.contains(&end.as_str()) {
+        Some(true)
+    } else {
+        IMAGES.contains(&end.as_str()).then_some(false)
+    }
+}
+
+/// What data of their own look like: a folder of images, of sounds, or of images and masks; or, by the names of its columns, a list of images or sounds, pairs of
+/// texts, texts with labels, or else a table of numbers.
 fn guess(path: &Path) -> Result<DataConfig, Error> {
     let path_text = toml::Value::String(path.to_string_lossy().into_owned());
     let config = |text: String| crate::run_file::read::<DataConfig>("data", &text);
     if path.is_dir() && path.join("images").is_dir() && path.join("masks").is_dir() {
         return config(format!("masks = {{ path = {path_text} }}"));
     }
+    if path.is_dir() && holds_sounds(path, DEPTH) == Some(true) {
+        return config(format!("sounds = {{ path = {path_text} }}"));
+    }
     if path.is_dir() {
         return config(format!("folder = {{ path = {path_text} }}"));
     }
     let first = std::fs::File::open(path).and_then(|file| {
-        let mut line = String::new();
-        std::io::BufRead::read_line(
-            &mut std::io::BufReader::new(std::io::Read::take(file, 1 << 20)),
-            &mut line,
-        )
-        .map(|_| line)
+        let mut reader = std::io::BufReader::new(std::io::Read::take(file, 1 << 20));
+        let mut lines = [String::new(), String::new()];
+        for line in &mut lines {
+            std::io::BufRead::read_line(&mut reader, line)?;
+        }
+        Ok(lines)
     });
-    let first = first.map_err(|source| Error::File {
+    let [first, second] = first.map_err(|source| Error::File {
         action: "read",
         path: path.to_path_buf(),
         source,
@@ -134,7 +170,13 @@ fn guess(path: &Path) -> Result<DataConfig, Error> {
         None
     };
     if let (true, Some(said)) = (has("path"), said) {
-        config(format!("images_csv = {{ path = {path_text}{said} }}"))
+        let cells = second.split(',').map(|it| it.trim().trim_matches('"'));
+        let mut kinds = cells.filter_map(|it| is_sound(Path::new(it)));
+        let list = match kinds.next() {
+            Some(true) => "sounds_csv",
+            _ => "images_csv",
+        };
+        config(format!("{list} = {{ path = {path_text}{said} }}"))
     } else if has("left") && has("right") {
         let scored = if has("score") { "score" } else { "label" };
         config(format!(

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use nearfar_catalogue::{
-    Catalogue, DataSet, Delimiter, IdxPart, LabelColumn, LabeledJson, LabeledPart, LabeledTexts,
-    Layout, Selection, Split, Status, TextPairs, archive, digits, status,
+    ArchivePart, Catalogue, DataSet, Delimiter, IdxPart, LabelColumn, LabeledJson, LabeledPart,
+    LabeledTexts, Layout, Selection, Split, Status, TextPairs, archive, digits, status,
 };
+use nearfar_core::Positive;
 
-use super::{ImageSet, PairSet, TableSet, TextSet};
+use super::{ImageSet, PairSet, SoundSet, TableSet, TextSet, own::sound_content};
 use crate::{
-    Annotation, Color, Error, Limits, LineFormat, Preparation, Size,
+    Annotation, Color, Error, Limits, LineFormat, LogMel, Preparation, Size,
     data::{Content, Disjoint, Source, Words},
     error::{Fault, IdxFault, Sink, shown},
     formats::{
@@ -18,6 +19,7 @@ use crate::{
         images::{Images, Names, fits},
         lines::{Lines, Reading},
         said::SaidColumns,
+        sounds,
         table::{Table, TableColumns},
         texts::{RawTexts, TextColumns},
     },
@@ -34,6 +36,9 @@ pub(super) struct Asked<'a> {
     size: Option<Size>,
     standardize: bool,
     words: Words,
+    class: Option<&'a [String]>,
+    log_mel: Option<&'a LogMel>,
+    seconds: Positive,
 }
 
 impl Default for Asked<'_> {
@@ -48,6 +53,9 @@ impl Default for Asked<'_> {
                 most: None,
                 length: super::LENGTH,
             },
+            class: None,
+            log_mel: None,
+            seconds: super::SECONDS,
         }
     }
 }
@@ -68,6 +76,18 @@ impl<'a> From<&'a TableSet> for Asked<'a> {
             split: set.split.as_deref(),
             table: set.name.as_deref(),
             standardize: set.standardize,
+            ..Self::default()
+        }
+    }
+}
+
+impl<'a> From<&'a SoundSet> for Asked<'a> {
+    fn from(set: &'a SoundSet) -> Self {
+        Self {
+            split: set.split.as_deref(),
+            class: set.class.as_deref(),
+            log_mel: set.log_mel.as_ref(),
+            seconds: set.seconds,
             ..Self::default()
         }
     }
@@ -158,6 +178,19 @@ pub(super) fn read(
             let content = images_content(images, *dark_ink);
             (rows, content)
         }
+        Layout::Wav { parts, class } => {
+            let class = asked.class.unwrap_or(class);
+            known_fields(name, parts, class)?;
+            let archives: Vec<_> = parts
+                .iter()
+                .map(|part| (folder.join(&part.file), part))
+                .collect();
+            let (origins, rows) = sounds::in_archives(&archives, class, &fields_of(split), limits)?;
+            let speech = LogMel::default();
+            let log_mel = asked.log_mel.unwrap_or(&speech);
+            let content = sound_content(origins, &rows, (log_mel, asked.seconds), limits, stored)?;
+            (rows, content)
+        }
         Layout::Tables { tables } => read_table(&folder, set, tables, asked, limits, sink)?,
         Layout::TextPairs(pairs) => read_pairs(&folder, pairs, asked.words, limits, sink)?,
         Layout::LabeledTexts(texts) => read_texts(&folder, texts, asked.words, limits, sink)?,
@@ -214,6 +247,25 @@ fn fields_of(split: &Split) -> Vec<&str> {
         .collect()
 }
 
+/// Whether the names of members say all that makes a class.
+fn known_fields(name: &str, parts: &[ArchivePart], class: &[String]) -> Result<(), Error> {
+    for part in parts {
+        let known: Vec<&str> = part.members.field_names().collect();
+        if let Some(field) = class.iter().find(|it| !known.contains(&it.as_str())) {
+            return Err(Error::Settings(format!(
+                "`data.{name}.class` has `{field}`, but names say `{}`",
+                known.join("`, `")
+            )));
+        }
+    }
+    if class.is_empty() {
+        return Err(Error::Settings(format!(
+            "`data.{name}.class` is empty; name what makes a class"
+        )));
+    }
+    Ok(())
+}
+
 fn images_content(images: Images, dark_ink: bool) -> Content {
     let [channels, height, width] = images.shape();
     let preparation = Preparation::Images {
@@ -225,7 +277,7 @@ fn images_content(images: Images, dark_ink: bool) -> Content {
         },
         dark_ink,
     };
-    Content::Images {
+    Content::Ready {
         dataset: Arc::new(images),
         preparation,
     }

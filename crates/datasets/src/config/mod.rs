@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use nearfar_catalogue::Column;
-use nearfar_core::{Fraction, Seed};
+use nearfar_core::{Fraction, Positive, Seed};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    Color, Data, Error, Limits, LineFormat, Preparation, Size,
+    Color, Data, Error, Limits, LineFormat, LogMel, Preparation, Size,
     data::assemble,
     error::{Sink, Strict},
     split::{ClassName, HoldOut, Wishes},
@@ -105,6 +105,20 @@ settings_with_classes! {
         split: Option<String> = None,
         /// Whether each feature has its training mean taken and is divided by its training deviation.
         standardize: bool = true,
+    }
+}
+
+settings_with_classes! {
+    /// Sounds of the catalogue.
+    SoundSet {
+        /// One of the set's splits; its standard one where nothing is said.
+        split: Option<String> = None,
+        /// What the names of recordings say that makes a class; of several, each combination is one.
+        class: Option<Vec<String>> = None,
+        /// How sounds become frames.
+        log_mel: Option<LogMel> = None,
+        /// Seconds of a sound at most; the rest is cut off.
+        seconds: Positive = SECONDS,
     }
 }
 
@@ -235,6 +249,52 @@ settings_with_classes! {
 }
 
 settings_with_classes! {
+    /// A folder of class folders with sounds (WAV; FLAC, MP3 and Ogg Vorbis with the feature `audio`): `path/cat/1.wav`, or
+    /// `path/train/cat/1.wav` with `train`, `validation` and `test`.
+    SoundFolder {
+        /// The folder.
+        path: PathBuf = PathBuf::new(),
+        /// How sounds become frames.
+        log_mel: LogMel = LogMel::default(),
+        /// Seconds of a sound at most; the rest is cut off.
+        seconds: Positive = SECONDS,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
+    /// A CSV file that lists sounds: columns `path` and one of the label; if it has them `split` (`train`, `validation`, `test`),
+    /// `is_query`, `is_gallery` and `sequence`. Other columns do not count.
+    SoundsCsv {
+        /// The file.
+        path: PathBuf = PathBuf::new(),
+        /// What paths in the file are relative to; the folder of the file where nothing is said.
+        folder: Option<PathBuf> = None,
+        /// Column of the label, such as the speaker, by its name or counted from 0.
+        label: Column = Column::Name("label".into()),
+        /// Column of a real target, such as an age, in place of the label.
+        target: Option<Column> = None,
+        /// Column of several labels, in place of one.
+        labels: Option<Column> = None,
+        /// What stands between the labels of that column.
+        separator: String = ";".into(),
+        /// Column that says of which of two domains a sample is, beside its label.
+        domain: Option<Column> = None,
+        /// How sounds become frames.
+        log_mel: LogMel = LogMel::default(),
+        /// Seconds of a sound at most; the rest is cut off.
+        seconds: Positive = SECONDS,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
     /// A file of rows of numbers with a label.
     TableFile {
         /// The file.
@@ -354,6 +414,8 @@ macro_rules! said {
 
 /// Words of a text at most, where nothing is said.
 const LENGTH: usize = 128;
+/// Seconds of a sound at most, where nothing is said.
+const SECONDS: Positive = Positive::literal(10.0);
 
 /// The data by name, as a run file writes them: `data.omniglot = { split = "alphabets" }`.
 ///
@@ -408,6 +470,10 @@ pub enum DataConfig {
     Clinc150(TextSet),
     /// Titles of 1,016 occupations.
     OnetTitles(TextSet),
+    /// 3,000 spoken digits of 6 speakers, at 8 kHz; frames of [`LogMel::speech`] where nothing is said. The classes are the digits;
+    /// `class = ["speaker"]` or `class = ["digit", "speaker"]` for others.
+    #[serde(deserialize_with = "fsdd")]
+    Fsdd(SoundSet),
     /// Invented scenes of striped shapes, with the shape that each pixel is of.
     Scenes(SceneSet),
     /// A folder of class folders with images.
@@ -416,6 +482,10 @@ pub enum DataConfig {
     Masks(MaskSet),
     /// A list of images.
     ImagesCsv(ImagesCsv),
+    /// A folder of class folders with sounds.
+    Sounds(SoundFolder),
+    /// A list of sounds.
+    SoundsCsv(SoundsCsv),
     /// Rows of numbers.
     Table(TableFile),
     /// Texts with labels.
@@ -432,7 +502,16 @@ fn omniglot<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ImageSet, D::E
     ImageSet::deserialize(deserializer).map(DataConfig::omniglot_defaults)
 }
 
+fn fsdd<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SoundSet, D::Error> {
+    SoundSet::deserialize(deserializer).map(DataConfig::fsdd_defaults)
+}
+
 impl DataConfig {
+    fn fsdd_defaults(mut set: SoundSet) -> SoundSet {
+        set.log_mel.get_or_insert_with(|| LogMel::speech(8_000));
+        set
+    }
+
     fn digits_defaults(mut set: ImageSet) -> ImageSet {
         if set.split.is_none() && set.classes.is_none() && set.test_classes.is_none() {
             set.unseen
@@ -465,10 +544,13 @@ impl DataConfig {
             Self::Stsbenchmark(PairSet::default()),
             Self::Clinc150(TextSet::default()),
             Self::OnetTitles(TextSet::default()),
+            Self::Fsdd(Self::fsdd_defaults(SoundSet::default())),
             Self::Scenes(SceneSet::default()),
             Self::Folder(Folder::default()),
             Self::Masks(MaskSet::default()),
             Self::ImagesCsv(ImagesCsv::default()),
+            Self::Sounds(SoundFolder::default()),
+            Self::SoundsCsv(SoundsCsv::default()),
             Self::Table(TableFile::default()),
             Self::Texts(TextsFile::default()),
             Self::Pairs(PairsFile::default()),
@@ -490,10 +572,13 @@ impl DataConfig {
             Self::Stsbenchmark(_) => "stsbenchmark",
             Self::Clinc150(_) => "clinc150",
             Self::OnetTitles(_) => "onet_titles",
+            Self::Fsdd(_) => "fsdd",
             Self::Scenes(_) => "scenes",
             Self::Folder(_) => "folder",
             Self::Masks(_) => "masks",
             Self::ImagesCsv(_) => "images_csv",
+            Self::Sounds(_) => "sounds",
+            Self::SoundsCsv(_) => "sounds_csv",
             Self::Table(_) => "table",
             Self::Texts(_) => "texts",
             Self::Pairs(_) => "pairs",
@@ -518,6 +603,8 @@ impl DataConfig {
             | Self::Folder(_)
             | Self::Masks(_)
             | Self::ImagesCsv(_)
+            | Self::Sounds(_)
+            | Self::SoundsCsv(_)
             | Self::Table(_)
             | Self::Texts(_)
             | Self::Pairs(_) => None,
@@ -578,6 +665,10 @@ impl DataConfig {
                 let source = catalogued::read(name, &set.into(), root, &limits, stored, sink)?;
                 (source, set.wishes())
             }
+            Self::Fsdd(set) => {
+                let source = catalogued::read(name, &set.into(), root, &limits, stored, sink)?;
+                (source, set.wishes())
+            }
             Self::Sick(set) | Self::Stsbenchmark(set) => {
                 let source = catalogued::read(name, &set.into(), root, &limits, stored, sink)?;
                 (source, pairs(set.validation))
@@ -601,6 +692,14 @@ impl DataConfig {
                 let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
                 (
                     own::images_csv(set, &said!(set), &limits, stored, sink)?,
+                    wishes,
+                )
+            }
+            Self::Sounds(set) => (own::sounds(set, &limits, stored, sink)?, set.wishes()),
+            Self::SoundsCsv(set) => {
+                let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
+                (
+                    own::sounds_csv(set, &said!(set), &limits, stored, sink)?,
                     wishes,
                 )
             }

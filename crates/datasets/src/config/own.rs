@@ -3,20 +3,26 @@
 use std::{path::Path, sync::Arc};
 
 use nearfar_catalogue::{Column, Selection};
-use nearfar_core::Seed;
+use nearfar_core::{Positive, Seed};
 
-use super::{Folder, GlyphSet, ImagesCsv, MaskSet, PairsFile, SceneSet, TableFile, TextsFile};
+use super::{
+    Folder, GlyphSet, ImagesCsv, MaskSet, PairsFile, SceneSet, SoundFolder, SoundsCsv, TableFile,
+    TextsFile,
+};
 use crate::{
-    Annotation, Color, Dataset, Error, Glyphs, Limits, LineFormat, Preparation, Scenes, Size,
+    Annotation, Color, Dataset, Error, FrontEnd, Glyphs, Limits, LineFormat, LogMel, Preparation,
+    Roles, Scenes, Size,
     data::{Content, Disjoint, Source, Words},
     error::{Fault, Sink, shown},
     formats::{
-        file_bytes, folder as class_folders,
+        file_bytes,
+        file_list::{self, ListColumns},
+        folder::{self as class_folders, Wanted},
         image_files::{Alike, ImageFile, ImageFiles, first_alike},
-        image_list,
         lines::{Lines, Reading},
         masks::{self as masked, MaskedImages, TwoInks},
         said::{Said, SaidColumns},
+        sounds::{Origin, Sounds},
         table::{Table, TableColumns},
         texts::{RawTexts, TextColumns},
     },
@@ -67,7 +73,7 @@ pub(super) fn glyphs(set: &GlyphSet) -> Result<Source, Error> {
             test: (set.test_classes > 0).then(|| part(TEST)),
         },
         roles: None,
-        content: Content::Images {
+        content: Content::Ready {
             dataset,
             preparation,
         },
@@ -173,7 +179,7 @@ pub(super) fn scenes(set: &SceneSet) -> Result<Source, Error> {
             test: (set.test_scenes > 0).then(|| part(TEST)),
         },
         roles: None,
-        content: Content::Images {
+        content: Content::Ready {
             dataset: Arc::new(scenes),
             preparation: Preparation::Images {
                 size: Size::square(set.size),
@@ -220,7 +226,7 @@ pub(super) fn masks(
         division: Division::of_own(&rows, set.test, HoldOut::Samples),
         rows,
         roles: None,
-        content: Content::Images {
+        content: Content::Ready {
             dataset,
             preparation,
         },
@@ -280,7 +286,7 @@ fn image_files(
         color: alike.color,
         dark_ink: alike.dark_ink,
     };
-    Ok(Content::Images {
+    Ok(Content::Ready {
         dataset: Arc::new(ImageFiles::new(files, alike, rows, likeness.limits)),
         preparation,
     })
@@ -310,7 +316,8 @@ pub(super) fn folder(
     sink: &mut dyn Sink,
 ) -> Result<Source, Error> {
     let path = given(&set.path, "folder")?;
-    let (files, rows) = class_folders::read(path, limits, sink)?;
+    let (files, rows) = class_folders::read(path, Wanted::Images, limits, sink)?;
+    let files = files.into_iter().map(ImageFile::whole).collect();
     let place = shown(path);
     let likeness = Likeness {
         size: set.size,
@@ -345,7 +352,11 @@ pub(super) fn images_csv(
         Some(folder) => folder,
         None => path.parent().unwrap_or(Path::new("")),
     };
-    let list = image_list::read(&lines, folder, &said.columns(&lines)?, sink)?;
+    let columns = ListColumns {
+        label: &Column::Name("label".into()),
+        said: said.columns(&lines)?,
+    };
+    let list = file_list::read(&lines, folder, &columns, sink)?;
     let likeness = Likeness {
         size: set.size,
         color: set.color,
@@ -358,11 +369,112 @@ pub(super) fn images_csv(
     Ok(Source {
         division: Division::of_own(&list.rows, set.test, set.hold_out),
         rows: list.rows,
-        disjoint: match (set.hold_out, &list.roles) {
-            (HoldOut::Classes, _) => Disjoint::Yes,
-            (HoldOut::Samples, Some(_)) => Disjoint::Usually,
-            (HoldOut::Samples, None) => Disjoint::No,
+        disjoint: disjoint_list(set.hold_out, list.roles.as_deref()),
+        roles: list.roles,
+        content,
+        said: list.said.finish(&lines.path)?,
+        place: lines.path,
+    })
+}
+
+/// Whether the parts of a list should share no class: by custom they do not where rows are queries and galleries.
+fn disjoint_list(hold_out: HoldOut, roles: Option<&[Roles]>) -> Disjoint {
+    match (hold_out, roles) {
+        (HoldOut::Classes, _) => Disjoint::Yes,
+        (HoldOut::Samples, Some(_)) => Disjoint::Usually,
+        (HoldOut::Samples, None) => Disjoint::No,
+    }
+}
+
+/// How sounds become frames, and how much of each is used: as a run stored it, or as the settings say.
+pub(super) fn sound_content(
+    origins: Vec<Origin>,
+    rows: &Rows,
+    (log_mel, seconds): (&LogMel, Positive),
+    limits: &Limits,
+    stored: Option<&Preparation>,
+) -> Result<Content, Error> {
+    let (log_mel, seconds) = match stored {
+        Some(Preparation::Sounds { log_mel, seconds }) => (&**log_mel, *seconds),
+        _ => (log_mel, longest(seconds)?),
+    };
+    let front_end = FrontEnd::new(log_mel)?;
+    Ok(Content::Ready {
+        dataset: Arc::new(Sounds::new(origins, front_end, seconds.get(), rows, limits)),
+        preparation: Preparation::Sounds {
+            log_mel: Box::new(log_mel.clone()),
+            seconds,
         },
+    })
+}
+
+/// A length of sounds, if it is one that can be worked with.
+fn longest(seconds: Positive) -> Result<Positive, Error> {
+    const MOST: f64 = 3_600.0;
+    if seconds.get() > MOST {
+        return Err(Error::Settings(format!(
+            "`seconds` of the data is {}; up to {MOST} are possible, and networks are good for tens",
+            seconds.get()
+        )));
+    }
+    Ok(seconds)
+}
+
+pub(super) fn sounds(
+    set: &SoundFolder,
+    limits: &Limits,
+    stored: Option<&Preparation>,
+    sink: &mut dyn Sink,
+) -> Result<Source, Error> {
+    let path = given(&set.path, "sounds")?;
+    let (files, rows) = class_folders::read(path, Wanted::Sounds, limits, sink)?;
+    let origins = files.into_iter().map(Origin::File).collect();
+    let content = sound_content(origins, &rows, (&set.log_mel, set.seconds), limits, stored)?;
+    Ok(Source {
+        division: Division::of_own(&rows, set.test, set.hold_out),
+        rows,
+        roles: None,
+        content,
+        said: None,
+        place: shown(path),
+        disjoint: disjoint(set.hold_out),
+    })
+}
+
+pub(super) fn sounds_csv(
+    set: &SoundsCsv,
+    said: &SaidSettings<'_>,
+    limits: &Limits,
+    stored: Option<&Preparation>,
+    sink: &mut dyn Sink,
+) -> Result<Source, Error> {
+    let path = given(&set.path, "sounds_csv")?;
+    let lines = lines(path, Some(LineFormat::Csv), true, limits, sink)?;
+    let folder = match &set.folder {
+        Some(folder) => folder,
+        None => path.parent().unwrap_or(Path::new("")),
+    };
+    let columns = ListColumns {
+        label: &set.label,
+        said: said.columns(&lines)?,
+    };
+    let list = file_list::read(&lines, folder, &columns, sink)?;
+    let origins = list
+        .files
+        .into_iter()
+        .map(|it| Origin::File(it.path))
+        .collect();
+    let content = sound_content(
+        origins,
+        &list.rows,
+        (&set.log_mel, set.seconds),
+        limits,
+        stored,
+    )?;
+    Ok(Source {
+        division: Division::of_own(&list.rows, set.test, set.hold_out),
+        rows: list.rows,
+        disjoint: disjoint_list(set.hold_out, list.roles.as_deref()),
         roles: list.roles,
         content,
         said: list.said.finish(&lines.path)?,

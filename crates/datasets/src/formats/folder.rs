@@ -1,4 +1,4 @@
-//! A folder of class folders with images.
+//! A folder of class folders with images or sounds.
 
 use std::{
     fs,
@@ -8,25 +8,34 @@ use std::{
 use crate::{
     Error, Limits,
     error::{Fault, Sink, shown},
-    formats::image_files::ImageFile,
     rows::{Rows, RowsBuilder},
+    sound,
     split::part_of,
 };
 
-/// The images below `root`, whose first folder is their class: `root/cat/1.png`. Where all folders of `root` have names of
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Images,
+    Sounds,
+}
+
+/// The images or sounds below `root`, whose first folder is their class: `root/cat/1.png`. Where all folders of `root` have names of
 /// parts (`train`, `validation`, `test`) and folders in them, those are the parts and theirs the classes:
 /// `root/train/cat/1.png`.
 ///
-/// Files and folders are taken in the order of their names. Hidden ones and files that are no images by their name are
+/// Files and folders are taken in the order of their names. Hidden ones and files that are nothing of the kind by their name are
 /// passed over. Links to files and to class folders are followed, links below those are not.
 pub(crate) fn read(
     root: &Path,
+    wanted: Wanted,
     limits: &Limits,
     sink: &mut dyn Sink,
-) -> Result<(Vec<ImageFile>, Rows), Error> {
+) -> Result<(Vec<PathBuf>, Rows), Error> {
     let mut walk = Walk {
         files: Vec::new(),
         rows: RowsBuilder::default(),
+        wanted,
         limits,
         sink,
     };
@@ -55,22 +64,27 @@ pub(crate) fn read(
             shown(root),
             None,
             Fault::Empty {
-                wanted: "images in class folders, such as `cat/1.png`",
+                wanted: match wanted {
+                    Wanted::Images => "images in class folders, such as `cat/1.png`",
+                    Wanted::Sounds => "sounds in class folders, such as `cat/1.wav`",
+                },
             },
         ));
     }
     Ok((walk.files, walk.rows.finish()))
 }
 
-/// All images in or below a folder, or the one file; their class is their folder below the root, or none.
+/// All images or sounds in or below a folder, or the one file; their class is their folder below the root, or none.
 pub(crate) fn read_any(
     root: &Path,
+    wanted: Wanted,
     limits: &Limits,
     sink: &mut dyn Sink,
-) -> Result<(Vec<ImageFile>, Rows), Error> {
+) -> Result<(Vec<PathBuf>, Rows), Error> {
     let mut walk = Walk {
         files: Vec::new(),
         rows: RowsBuilder::default(),
+        wanted,
         limits,
         sink,
     };
@@ -92,15 +106,18 @@ pub(crate) fn read_any(
         return Err(Error::bad(
             shown(root),
             None,
-            Fault::Empty { wanted: "images" },
+            Fault::Empty {
+                wanted: wanted.name(),
+            },
         ));
     }
     Ok((walk.files, walk.rows.finish()))
 }
 
 struct Walk<'a> {
-    files: Vec<ImageFile>,
+    files: Vec<PathBuf>,
     rows: RowsBuilder,
+    wanted: Wanted,
     limits: &'a Limits,
     sink: &'a mut dyn Sink,
 }
@@ -109,11 +126,14 @@ struct Walk<'a> {
 const DEPTH: usize = 16;
 
 impl Walk<'_> {
-    /// Images that lie in no class folder.
+    /// Files that lie in no class folder.
     fn outside(&mut self, loose: &[PathBuf]) -> Result<(), Error> {
-        for file in loose.iter().filter(|file| kind(file) == Kind::Image) {
+        for file in loose
+            .iter()
+            .filter(|file| self.wanted.kind(file) == Kind::Wanted)
+        {
             let fault = Fault::Unknown {
-                what: "the image lies in no class folder".into(),
+                what: format!("the {} lies in no class folder", self.wanted.one()),
                 expected: "move it into the folder of its class",
             };
             self.sink.take(Error::bad(shown(file), None, fault))?;
@@ -127,7 +147,10 @@ impl Walk<'_> {
         self.below(folder, &class, part, DEPTH)?;
         if self.files.len() == before {
             let fault = Fault::Empty {
-                wanted: "images in this class folder; fill it, or take it away",
+                wanted: match self.wanted {
+                    Wanted::Images => "images in this class folder; fill it, or take it away",
+                    Wanted::Sounds => "sounds in this class folder; fill it, or take it away",
+                },
             };
             self.sink.take(Error::bad(shown(folder), None, fault))?;
         }
@@ -148,13 +171,16 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, file: PathBuf, class: &str, part: &str) -> Result<(), Error> {
-        match kind(&file) {
-            Kind::Image => self.push(file, class, part),
+        match self.wanted.kind(&file) {
+            Kind::Wanted => self.push(file, class, part),
             Kind::Other => Ok(()),
-            Kind::UnknownImage => {
+            Kind::NotRead => {
                 let fault = Fault::Unknown {
-                    what: "images of this kind are not read".into(),
-                    expected: "PNG, JPEG, WebP, BMP, PGM and PPM are; convert it",
+                    what: format!("{} of this kind are not read", self.wanted.name()),
+                    expected: match self.wanted {
+                        Wanted::Images => "PNG, JPEG, WebP, BMP, PGM and PPM are; convert it",
+                        Wanted::Sounds => "WAV, FLAC, MP3 and Ogg Vorbis are; convert it",
+                    },
                 };
                 self.sink.take(Error::bad(shown(&file), None, fault))
             }
@@ -181,10 +207,7 @@ impl Walk<'_> {
                 .take(Error::bad(shown(&file), None, Fault::Name))?;
         }
         self.rows.push(class, part);
-        self.files.push(ImageFile {
-            path: file,
-            corners: None,
-        });
+        self.files.push(file);
         Ok(())
     }
 }
@@ -210,16 +233,46 @@ fn name(path: &Path) -> String {
 
 #[derive(PartialEq, Eq)]
 enum Kind {
-    Image,
-    UnknownImage,
+    Wanted,
+    /// It is something of the kind that no decoder is there for.
+    NotRead,
     Other,
 }
 
-fn kind(path: &Path) -> Kind {
-    let end = path.extension().unwrap_or_default().to_ascii_lowercase();
-    match end.to_str().unwrap_or_default() {
-        "png" | "jpg" | "jpeg" | "webp" | "bmp" | "pgm" | "ppm" | "pbm" | "pnm" => Kind::Image,
-        "gif" | "tif" | "tiff" | "avif" | "heic" | "jxl" | "jp2" | "svg" => Kind::UnknownImage,
-        _ => Kind::Other,
+impl Wanted {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Sounds => "sounds",
+        }
+    }
+
+    fn one(self) -> &'static str {
+        match self {
+            Self::Images => "image",
+            Self::Sounds => "sound",
+        }
+    }
+
+    /// What a file is by its name.
+    fn kind(self, path: &Path) -> Kind {
+        let (read, not_read): (&[&str], &[&str]) = match self {
+            Self::Images => (
+                &[
+                    "png", "jpg", "jpeg", "webp", "bmp", "pgm", "ppm", "pbm", "pnm",
+                ],
+                &["gif", "tif", "tiff", "avif", "heic", "jxl", "jp2", "svg"],
+            ),
+            Self::Sounds => (&sound::EXTENSIONS, &sound::UNKNOWN_EXTENSIONS),
+        };
+        let end = path.extension().unwrap_or_default().to_ascii_lowercase();
+        let is_one_of = |ends: &[&str]| ends.iter().any(|it| end == *it);
+        if is_one_of(read) {
+            Kind::Wanted
+        } else if is_one_of(not_read) {
+            Kind::NotRead
+        } else {
+            Kind::Other
+        }
     }
 }

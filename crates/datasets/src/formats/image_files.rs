@@ -20,6 +20,16 @@ pub(crate) struct ImageFile {
     pub(crate) corners: Option<[f64; 4]>,
 }
 
+impl ImageFile {
+    /// A file of which all counts.
+    pub(crate) fn whole(path: PathBuf) -> Self {
+        Self {
+            path,
+            corners: None,
+        }
+    }
+}
+
 /// How images are made alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Alike {

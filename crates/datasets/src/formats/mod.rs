@@ -1,16 +1,17 @@
 //! Readers, one file each.
 
 pub(crate) mod archive_images;
+pub(crate) mod file_list;
 pub(crate) mod folder;
 pub(crate) mod glyphs;
 pub(crate) mod idx;
 pub(crate) mod image_files;
-pub(crate) mod image_list;
 pub(crate) mod images;
 pub(crate) mod lines;
 pub(crate) mod masks;
 pub(crate) mod said;
 pub(crate) mod scenes;
+pub(crate) mod sounds;
 pub(crate) mod table;
 pub(crate) mod texts;
 

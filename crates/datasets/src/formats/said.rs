@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Annotation, Dataset, Error, Mask, Sample, Thumbnail,
+    Annotation, Dataset, Error, FrontEnd, Mask, Sample, Sound, Thumbnail,
     error::Fault,
     formats::lines::{Line, Lines},
     names,
@@ -199,6 +199,10 @@ impl Dataset for Annotated {
 
     fn mask(&self, index: u32) -> Result<Option<Mask>, Error> {
         self.base.mask(index)
+    }
+
+    fn sound(&self, index: u32) -> Result<Option<(Sound, &FrontEnd)>, Error> {
+        self.base.sound(index)
     }
 
     fn classes(&self) -> &[String] {

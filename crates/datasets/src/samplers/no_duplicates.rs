@@ -63,6 +63,14 @@ pub(super) fn fingerprint(value: &Value) -> u64 {
             size.iter().for_each(|&it| add(it as u32));
             image.values.iter().for_each(|it| add(it.to_bits()));
         }
+        Value::Sound(sound) => {
+            add(sound.rate);
+            sound.samples.iter().for_each(|it| add(it.to_bits()));
+        }
+        Value::Frames(frames) => {
+            add(frames.width as u32);
+            frames.values.iter().for_each(|it| add(it.to_bits()));
+        }
     }
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)

@@ -86,7 +86,7 @@ fn warped(
 }
 
 /// The value at a place between pixels.
-fn at(plane: &[f32], [height, width]: [usize; 2], x: f64, y: f64, fill: f32) -> f32 {
+pub(super) fn at(plane: &[f32], [height, width]: [usize; 2], x: f64, y: f64, fill: f32) -> f32 {
     let (left, top) = (x.floor(), y.floor());
     let (along, below) = ((x - left) as f32, (y - top) as f32);
     let pixel = |column: f64, row: f64| {

@@ -3,10 +3,11 @@
 use nearfar_core::{NonNegative, Rng};
 use serde::{Deserialize, Serialize};
 
-use super::Transform;
+use super::{Transform, refused};
 use crate::{Error, Value};
 
-/// Adds normal noise to each number of an image or a vector of features.
+/// Adds normal noise to each number of an image, a vector of features or the frames of a sound. (For the sound itself there is
+/// `white_noise`.)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Noise {
@@ -27,9 +28,12 @@ impl Transform for Noise {
         let values = match &mut value {
             Value::Image(image) => &mut image.values,
             Value::Features(features) => features,
-            Value::Tokens(_) => {
-                return Err(Error::Settings(
-                    "`noise` changes images and features, but the data are texts".into(),
+            Value::Frames(frames) => &mut frames.values,
+            other @ (Value::Tokens(_) | Value::Sound(_)) => {
+                return Err(refused(
+                    "noise",
+                    "images, features and frames of sounds",
+                    other,
                 ));
             }
         };

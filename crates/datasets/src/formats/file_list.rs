@@ -1,4 +1,4 @@
-//! A list of image files with their labels.
+//! A list of files of images or sounds with their labels.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::{
     split::part_of,
 };
 
-/// The columns of open-metric-learning beyond `path` and `label`; each may be left out.
+/// The columns of open-metric-learning beyond `path` and that of the label; each may be left out. Boxes are those of images.
 const SPLIT: &str = "split";
 const IS_QUERY: &str = "is_query";
 const IS_GALLERY: &str = "is_gallery";
@@ -26,7 +26,7 @@ const SEQUENCE: &str = "sequence";
 const CORNERS: [&str; 4] = ["x_1", "y_1", "x_2", "y_2"];
 
 /// What a list says.
-pub(crate) struct ImageList {
+pub(crate) struct FileList {
     pub(crate) files: Vec<ImageFile>,
     pub(crate) rows: Rows,
     /// Whether the row asks and is searched, and its sequence; where the list says so.
@@ -35,18 +35,25 @@ pub(crate) struct ImageList {
     pub(crate) said: SaidRows,
 }
 
+/// Which columns of a list are what, where it is not fixed.
+pub(crate) struct ListColumns<'a> {
+    pub(crate) label: &'a Column,
+    /// What is said beside the label, or in place of it.
+    pub(crate) said: SaidColumns,
+}
+
 /// Reads the lines of a list; paths are relative to `folder`. What is wrong with a line goes to the sink, and the line is
 /// left out.
 pub(crate) fn read(
     lines: &Lines,
     folder: &Path,
-    columns: &SaidColumns,
+    columns: &ListColumns<'_>,
     sink: &mut dyn Sink,
-) -> Result<ImageList, Error> {
+) -> Result<FileList, Error> {
     let path = lines.column(&Column::Name("path".into()))?;
-    let label = match columns.replaces_class() {
+    let label = match columns.said.replaces_class() {
         true => None,
-        false => Some(lines.column(&Column::Name("label".into()))?),
+        false => Some(lines.column(columns.label)?),
     };
     let split = lines.find(SPLIT);
     let (query, gallery) = (lines.find(IS_QUERY), lines.find(IS_GALLERY));
@@ -87,7 +94,7 @@ pub(crate) fn read(
         };
         let is_query = role(query, IS_QUERY);
         let is_gallery = role(gallery, IS_GALLERY);
-        let said = columns.read(lines, line, &mut faults);
+        let said = columns.said.read(lines, line, &mut faults);
         let corners = match box_of(corners.map(cell)) {
             Ok(corners) => corners,
             Err(fault) => {
@@ -122,7 +129,7 @@ pub(crate) fn read(
         ));
     }
     let says_roles = query.is_some() || gallery.is_some() || sequence.is_some();
-    Ok(ImageList {
+    Ok(FileList {
         files,
         rows: rows.finish(),
         roles: says_roles.then_some(roles),
@@ -238,7 +245,10 @@ mod tests {
         let list = read(
             &lines,
             folder.path(),
-            &SaidColumns::default(),
+            &ListColumns {
+                label: &Column::Name("label".into()),
+                said: SaidColumns::default(),
+            },
             &mut problems,
         )?;
         assert_eq!(list.rows.classes, ["3", "4"]);
