@@ -94,6 +94,8 @@ struct Network {
     words: Option<Embedding>,
     lstm: layers::Lstm,
     dropout: Fraction,
+    /// Whether nobody looks at states before the last ones.
+    only_last: bool,
 }
 
 impl Lstm {
@@ -144,9 +146,13 @@ impl Lstm {
             words,
             lstm: layers::Lstm::new(&params.at("lstm"), inputs, &settings)?,
             dropout: self.dropout,
+            only_last: self.pooling == Pooling::Last,
         };
         let head = Head {
-            pooling: self.pooling,
+            pooling: match self.pooling {
+                Pooling::Last => Pooling::Flatten, // That is all there is.
+                other => other,
+            },
             projection: layers::Linear::fitting(&params.at("head"), directions * hidden, width)?,
             normalize: self.normalize,
         };
@@ -168,8 +174,11 @@ impl Backbone for Network {
             Some(words) => words.forward(values, mode)?,
             None => values.clone(),
         };
-        self.lstm
-            .forward(&dropout(&x, self.dropout, mode)?, lengths, mode)
+        let x = dropout(&x, self.dropout, mode)?;
+        if self.only_last {
+            return Ok(Features::Vectors(self.lstm.last(&x, lengths, mode)?));
+        }
+        self.lstm.forward(&x, lengths, mode)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use nearfar_core::{Error, Fraction, Mode};
-use nearfar_kernels::{masked_softmax, softmax};
+use nearfar_kernels::{linear, masked_softmax, softmax};
 
 use super::{Linear, RotaryPositions, dropout, dropout_rate};
 use crate::input_shape::size;
@@ -196,12 +196,10 @@ impl MultiHeadAttention {
         // `parts` of the three maps, from the first one on, in one product.
         let mapped = |x: &Tensor, first: usize, parts: usize| -> Result<Tensor> {
             let weight = weight.narrow(0, first * width, parts * width)?;
-            let y = x.reshape(((), width))?.matmul(&weight.t()?)?;
-            let y = match &bias {
-                Some(bias) => y.broadcast_add(&bias.narrow(0, first * width, parts * width)?)?,
-                None => y,
-            };
-            y.reshape((batch, (), parts * width))
+            let bias = bias.as_ref();
+            let bias = bias.map(|bias| bias.narrow(0, first * width, parts * width));
+            let rows = x.reshape(((), width))?;
+            linear(&rows, &weight, bias.transpose()?.as_ref())?.reshape((batch, (), parts * width))
         };
         let heads = self.settings.heads;
         // (b, t, width) to (b, heads, t, width / heads)

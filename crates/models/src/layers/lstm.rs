@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Error, Finite, Fraction, Mode};
-use nearfar_kernels::{Direction, LstmStates, lstm, lstm_from, lstm_parameters};
+use nearfar_kernels::{Direction, LstmStates, lstm, lstm_from, lstm_last, lstm_parameters};
 
 use super::dropout;
 use crate::input_shape::size;
@@ -107,6 +107,12 @@ impl Walk {
         Ok((states, last))
     }
 
+    /// The state after the last step alone.
+    fn end(&self, x: &Tensor, lengths: &[u32], mode: &Mode<'_>) -> Result<Tensor> {
+        let (parameters, size) = self.parameters(mode)?;
+        lstm_last(x, lengths, &parameters, size, self.direction)
+    }
+
     /// Of all states that after the last step.
     fn last(&self, states: &Tensor) -> Result<Tensor> {
         let last = match self.direction {
@@ -156,24 +162,44 @@ impl Lstm {
     /// # Errors
     /// For inputs of another size, and lengths out of range.
     pub fn forward(&self, x: &Tensor, lengths: &[u32], mode: &mut Mode<'_>) -> Result<Features> {
-        let (mut all, mut last) = (x.clone(), None);
-        for (index, layer) in self.layers.iter().enumerate() {
-            if index > 0 {
-                all = dropout(&all, self.dropout, mode)?;
-            }
-            let both = layer
-                .iter()
-                .map(|walk| walk.forward(&all, lengths, mode))
-                .collect::<Result<Vec<_>>>()?;
-            let (states, ends): (Vec<_>, Vec<_>) = both.into_iter().unzip();
-            all = beside(states)?;
-            last = Some(ends);
-        }
+        let (x, top) = self.below(x, lengths, mode)?;
+        let both = top
+            .iter()
+            .map(|walk| walk.forward(&x, lengths, mode))
+            .collect::<Result<Vec<_>>>()?;
+        let (states, ends): (Vec<_>, Vec<_>) = both.into_iter().unzip();
         Ok(Features::States {
-            all,
-            last: beside(last.expect("an Lstm has at least one layer"))?,
+            all: beside(states)?,
+            last: beside(ends)?,
             lengths: lengths.to_vec(),
         })
+    }
+
+    /// The last states of [`forward`](Self::forward) alone, `(b, d)`: faster, and in less memory.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward).
+    pub fn last(&self, x: &Tensor, lengths: &[u32], mode: &mut Mode<'_>) -> Result<Tensor> {
+        let (x, top) = self.below(x, lengths, mode)?;
+        let ends = top.iter().map(|walk| walk.end(&x, lengths, mode));
+        beside(ends.collect::<Result<_>>()?)
+    }
+
+    /// What the last layer reads, and that layer.
+    fn below(&self, x: &Tensor, lengths: &[u32], mode: &mut Mode<'_>) -> Result<(Tensor, &[Walk])> {
+        let mut x = x.clone();
+        let mut top: &[Walk] = &[];
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                let states = top
+                    .iter()
+                    .map(|walk| Ok(walk.forward(&x, lengths, mode)?.0));
+                let states = beside(states.collect::<Result<_>>()?)?;
+                x = dropout(&states, self.dropout, mode)?;
+            }
+            top = layer;
+        }
+        Ok((x, top))
     }
 }
 
@@ -293,6 +319,8 @@ mod tests {
             .transpose(0, 1)?
             .flatten_from(1)?;
         assert_eq!(apart(&last, &ends)?, 0.0);
+        let alone = net.last(&x, &[4, 2], &mut Mode::Eval)?;
+        assert_eq!(apart(&last, &alone)?, 0.0);
         let first = LstmState {
             hidden: noise((3, 2, 3), 2)?,
             cell: noise((3, 2, 3), 3)?,
