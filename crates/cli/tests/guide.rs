@@ -21,6 +21,13 @@ optimizer.adam = { learning_rate = 1e-3 }
 train = { steps = 2 }
 ";
 
+/// The same for sounds: a model that reads frames, and batches of what stands in for them.
+const OF_SOUNDS: &str = "
+data.sounds = { path = 'sounds' }
+sampler.classes_by_samples = { classes = 5, samples = 4 }
+model.lstm = { width = 16 }
+";
+
 /// Every `toml` block, with the line it begins at.
 fn blocks(page: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
@@ -40,7 +47,12 @@ fn blocks(page: &str) -> Vec<(usize, String)> {
 /// The block with what it leaves out.
 fn whole(block: &str) -> toml::Table {
     let mut table: toml::Table = toml::from_str(block).unwrap_or_else(|error| panic!("{error}"));
-    let rest: toml::Table = toml::from_str(REST).expect("TOML");
+    let mut rest: toml::Table = toml::from_str(REST).expect("TOML");
+    let names = |key: &str, name: &str| table.get(key).is_some_and(|it| it.get(name).is_some());
+    if names("data", "sounds") || names("model", "lstm") && !table.contains_key("data") {
+        let of_frames: toml::Table = toml::from_str(OF_SOUNDS).expect("TOML");
+        rest.extend(of_frames);
+    }
     for (key, value) in rest {
         let said = table.contains_key(&key)
             || (key == "loss" && table.contains_key("losses"))
@@ -78,6 +90,10 @@ fn small(mut table: toml::Table, folder: &Path) -> toml::Table {
         "masks" => {
             let scenes = "it.scenes = { scenes = 40, test_scenes = 8, size = 16 }";
             (None, Some(value(scenes)))
+        }
+        "sounds" => {
+            support::sounds(folder);
+            (None, None)
         }
         other => panic!("no stand-in for `data.{other}` yet"),
     };

@@ -65,3 +65,24 @@ pub(crate) fn weights(run: &Path) -> String {
         .expect("the weights are listed")
         .to_string()
 }
+
+/// Five classes of eight sounds: tones with the overtones of their class, of several lengths.
+pub(crate) fn sounds(folder: &Path) {
+    for (class, number) in (0..5u32).flat_map(|class| (0..8u32).map(move |number| (class, number)))
+    {
+        let count = 1200 + 200 * number;
+        let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+        file.extend(8000u32.to_le_bytes());
+        file.extend(16_000u32.to_le_bytes());
+        file.extend(b"\x02\0\x10\0data");
+        file.extend((2 * count).to_le_bytes());
+        for at in 0..count {
+            let angle = f64::from(at * (200 + 10 * number)) / 8000.0 * std::f64::consts::TAU;
+            let wave = angle.sin() + (angle * f64::from(2 + class)).sin();
+            file.extend(((wave * 8000.0) as i16).to_le_bytes());
+        }
+        let folder = folder.join(format!("sounds/c{class}"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join(format!("{number}.wav")), file).expect("written");
+    }
+}
