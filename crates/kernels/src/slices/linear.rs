@@ -168,7 +168,7 @@ impl Sizes {
             let mut last = lease(ROWS * PANEL);
             for p in 0..inputs.div_ceil(PANEL) {
                 let width = PANEL.min(inputs - p * PANEL);
-                let whole = width % LANES == 0;
+                let whole = width.is_multiple_of(LANES);
                 if !whole {
                     last.fill(0.0);
                 }
@@ -189,7 +189,7 @@ impl Sizes {
                 });
             }
             let over = inputs % PANEL;
-            if over % LANES != 0 {
+            if !over.is_multiple_of(LANES) {
                 for (to, from) in c.chunks_exact_mut(inputs).zip(last.chunks_exact(PANEL)) {
                     to[inputs - over..].copy_from_slice(&from[..over]);
                 }
