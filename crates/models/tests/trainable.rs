@@ -6,7 +6,7 @@ use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
     Conv4, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig, Params, Pooling,
-    Words,
+    Resnet, ResnetPooling, ResnetStem, Words,
 };
 
 mod support;
@@ -168,6 +168,26 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             [plot, unit]
                 .map(|it| (ModelConfig::MnistTwin(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Resnet(_) => {
+            let small = Resnet {
+                width: 5,
+                channels: 2,
+                stem: ResnetStem::Small,
+                pooling: ResnetPooling::Gem,
+                ..Resnet::default()
+            };
+            let deep = Resnet {
+                depth: 50,
+                stem: ResnetStem::Imagenet,
+                pooling: ResnetPooling::Mean,
+                statistics: Statistics::Frozen,
+                normalize: false,
+                ..small.clone()
+            };
+            [small, deep]
+                .map(|it| (ModelConfig::Resnet(it), IMAGE))
                 .to_vec()
         }
     }

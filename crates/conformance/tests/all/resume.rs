@@ -19,7 +19,9 @@ use nearfar_losses::{
     SelfSupervised, SelfSupervision, Sum,
 };
 use nearfar_miners::{MinerConfig, PairMargin};
-use nearfar_models::{Conv4, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params};
+use nearfar_models::{
+    Conv4, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet, ResnetStem,
+};
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
     Answer, Checkpoint, Checkpoints, Ended, Event, OptimizerConfig, Options, Run, ScheduleConfig,
@@ -210,6 +212,12 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
         ModelConfig::Koch(it) => ModelConfig::Koch(Koch {
             width: 8,
             channels: 2,
+            ..it.clone()
+        }),
+        ModelConfig::Resnet(it) => ModelConfig::Resnet(Resnet {
+            width: 8,
+            channels: 2,
+            stem: ResnetStem::Small,
             ..it.clone()
         }),
         other => other.clone(),
@@ -415,9 +423,10 @@ const VOCABULARY: usize = 20;
 impl Generated {
     fn new(model: &ModelConfig, scored: bool) -> Self {
         let kind = match model {
-            ModelConfig::Conv4(_) | ModelConfig::DenseConv(_) | ModelConfig::MnistTwin(_) => {
-                glyphs(16)
-            }
+            ModelConfig::Conv4(_)
+            | ModelConfig::DenseConv(_)
+            | ModelConfig::MnistTwin(_)
+            | ModelConfig::Resnet(_) => glyphs(16),
             ModelConfig::Koch(_) => glyphs(65),
             ModelConfig::Lstm(_) => Kind::Tokens,
             _ => Kind::Features,

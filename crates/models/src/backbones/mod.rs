@@ -10,6 +10,7 @@ mod linear;
 mod lstm;
 mod mlp;
 mod mnist_twin;
+mod resnet;
 
 pub use conv4::Conv4;
 pub use dense_conv::DenseConv;
@@ -18,3 +19,4 @@ pub use linear::Linear;
 pub use lstm::{Lstm, Words};
 pub use mlp::Mlp;
 pub use mnist_twin::MnistTwin;
+pub use resnet::{Resnet, ResnetPooling, ResnetStem};
