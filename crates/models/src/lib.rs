@@ -16,7 +16,8 @@ mod tower;
 mod registry;
 
 pub use backbones::{
-    Conv4, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, ResnetPooling, ResnetStem, Words,
+    Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, ResnetPooling,
+    ResnetStem, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;

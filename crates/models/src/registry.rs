@@ -4,7 +4,7 @@ use candle_core::Result;
 use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
-use crate::backbones::{Conv4, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet};
+use crate::backbones::{Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet};
 use crate::{InputShape, Params};
 
 /// From the list: the enum of a run file, every model with its defaults, and the way to build one.
@@ -87,6 +87,7 @@ macro_rules! models {
 
 models! {
     "conv4" = Conv4, "four blocks of convolution, batch normalization, ReLU and pooling, for images";
+    "convnext" = Convnext, "ConvNeXt, for images; timm's names";
     "dense_conv" = DenseConv, "convolutions that keep the resolution, for images with masks";
     "koch" = Koch, "four convolutions and a wide logistic layer, for characters of 105 × 105";
     "linear" = Linear, "one matrix, for vectors and for images as their pixels";

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{Input, Mode, Seed};
-use nearfar_models::{InputShape, ModelConfig, Params, Resnet, ResnetStem};
+use nearfar_models::{Convnext, InputShape, ModelConfig, Params, Resnet, ResnetStem};
 
 #[derive(serde::Deserialize)]
 struct Fixture {
@@ -33,6 +33,11 @@ fn model(case: &Case) -> ModelConfig {
         "resnet50" => ModelConfig::Resnet(Resnet {
             depth: 50,
             ..resnet
+        }),
+        "convnext" => ModelConfig::Convnext(Convnext {
+            width,
+            normalize: false,
+            ..Convnext::default()
         }),
         other => panic!("{other} is no case"),
     }

@@ -1,12 +1,12 @@
 //! No silent freeze: every weight of every model of the registry gets a right gradient and moves.
 
 use candle_core::{DType, Device, Result, Tensor};
-use nearfar_core::{Encoded, Encoder, Fraction, Input, Mode, Parameter, Purpose, Seed};
+use nearfar_core::{Encoded, Encoder, Finite, Fraction, Input, Mode, Parameter, Purpose, Seed};
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Conv4, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig, Params, Pooling,
-    Resnet, ResnetPooling, ResnetStem, Words,
+    Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig,
+    Params, Pooling, Resnet, ResnetPooling, ResnetStem, Words,
 };
 
 mod support;
@@ -45,6 +45,26 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             [small, frozen, plain, with_heads]
                 .map(|it| (ModelConfig::Conv4(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Convnext(_) => {
+            let small = Convnext {
+                width: 5,
+                depths: vec![1, 2],
+                channels: vec![4, 6],
+                layer_scale: Finite::literal(0.5),
+                drop_path: Fraction::literal(0.25),
+                normalize: true,
+            };
+            let one_stage = Convnext {
+                width: 4,
+                depths: vec![2],
+                channels: vec![4],
+                normalize: false,
+                ..small.clone()
+            };
+            [small, one_stage]
+                .map(|it| (ModelConfig::Convnext(it), IMAGE))
                 .to_vec()
         }
         ModelConfig::DenseConv(_) => {

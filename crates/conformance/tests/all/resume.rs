@@ -20,7 +20,8 @@ use nearfar_losses::{
 };
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{
-    Conv4, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet, ResnetStem,
+    Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet,
+    ResnetStem,
 };
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
@@ -191,6 +192,13 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
         ModelConfig::Conv4(it) => ModelConfig::Conv4(Conv4 {
             width: 8,
             channels: 8,
+            ..it.clone()
+        }),
+        ModelConfig::Convnext(it) => ModelConfig::Convnext(Convnext {
+            width: 8,
+            depths: vec![1, 1],
+            channels: vec![4, 8],
+            drop_path: nearfar_core::Fraction::literal(0.25),
             ..it.clone()
         }),
         ModelConfig::DenseConv(it) => ModelConfig::DenseConv(DenseConv {
@@ -424,6 +432,7 @@ impl Generated {
     fn new(model: &ModelConfig, scored: bool) -> Self {
         let kind = match model {
             ModelConfig::Conv4(_)
+            | ModelConfig::Convnext(_)
             | ModelConfig::DenseConv(_)
             | ModelConfig::MnistTwin(_)
             | ModelConfig::Resnet(_) => glyphs(16),

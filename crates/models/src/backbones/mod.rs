@@ -4,6 +4,7 @@
 //! parameters and gives a [`Tower`](crate::Tower).
 
 mod conv4;
+mod convnext;
 mod dense_conv;
 mod koch;
 mod linear;
@@ -13,6 +14,7 @@ mod mnist_twin;
 mod resnet;
 
 pub use conv4::Conv4;
+pub use convnext::Convnext;
 pub use dense_conv::DenseConv;
 pub use koch::Koch;
 pub use linear::Linear;
