@@ -17,7 +17,7 @@ mod registry;
 
 pub use backbones::{
     Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, ResnetPooling,
-    ResnetStem, Words,
+    ResnetStem, Vit, VitPooling, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;

@@ -4,7 +4,9 @@ use candle_core::Result;
 use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
-use crate::backbones::{Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet};
+use crate::backbones::{
+    Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, Vit,
+};
 use crate::{InputShape, Params};
 
 /// From the list: the enum of a run file, every model with its defaults, and the way to build one.
@@ -95,6 +97,7 @@ models! {
     "mlp" = Mlp, "full layers with ReLU, for vectors and for images as their pixels";
     "mnist_twin" = MnistTwin, "two convolutions and two full layers, for small images";
     "resnet" = Resnet, "ResNet-18, 34 or 50, for images; torchvision's names";
+    "vit" = Vit, "transformers over patches of images, DINOv2 among them";
 }
 
 #[cfg(test)]

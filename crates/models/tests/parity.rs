@@ -1,8 +1,10 @@
 //! Same weights, same output: image towers against networks written out in PyTorch (`fixtures/peer_towers.py`).
 
 use candle_core::{DType, Device, Result, Tensor};
-use nearfar_core::{Input, Mode, Seed};
-use nearfar_models::{Convnext, InputShape, ModelConfig, Params, Resnet, ResnetStem};
+use nearfar_core::{Finite, Input, Mode, Seed};
+use nearfar_models::{
+    Convnext, InputShape, ModelConfig, Params, Resnet, ResnetStem, Vit, VitPooling,
+};
 
 #[derive(serde::Deserialize)]
 struct Fixture {
@@ -24,6 +26,11 @@ fn model(case: &Case) -> ModelConfig {
         normalize: false,
         ..Resnet::default()
     };
+    let vit = Vit {
+        width,
+        normalize: false,
+        ..Vit::default()
+    };
     match case.name.as_str() {
         "resnet18" => ModelConfig::Resnet(resnet),
         "resnet18_small" => ModelConfig::Resnet(Resnet {
@@ -38,6 +45,16 @@ fn model(case: &Case) -> ModelConfig {
             width,
             normalize: false,
             ..Convnext::default()
+        }),
+        "vit" => ModelConfig::Vit(Vit {
+            pooling: VitPooling::Mean,
+            ..vit
+        }),
+        "dinov2" => ModelConfig::Vit(Vit {
+            patch: 14,
+            registers: 4,
+            layer_scale: Some(Finite::literal(1e-5)),
+            ..vit
         }),
         other => panic!("{other} is no case"),
     }

@@ -6,7 +6,7 @@ use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
     Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig,
-    Params, Pooling, Resnet, ResnetPooling, ResnetStem, Words,
+    Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
 };
 
 mod support;
@@ -208,6 +208,31 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             [small, deep]
                 .map(|it| (ModelConfig::Resnet(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Vit(_) => {
+            let small = Vit {
+                width: 5,
+                channels: 6,
+                heads: 2,
+                blocks: 2,
+                ..Vit::default()
+            };
+            let dino = Vit {
+                registers: 2,
+                layer_scale: Some(Finite::literal(0.5)),
+                drop_path: Fraction::literal(0.25),
+                pooling: VitPooling::Mean,
+                normalize: false,
+                ..small.clone()
+            };
+            let image = InputShape::Image {
+                channels: 2,
+                height: 24,
+                width: 16,
+            };
+            [small, dino]
+                .map(|it| (ModelConfig::Vit(it), image.clone()))
                 .to_vec()
         }
     }
@@ -555,8 +580,8 @@ fn no_rows_give_no_embeddings() -> Result<()> {
 fn a_model_says_what_it_reads() -> Result<()> {
     let image = InputShape::Image {
         channels: 1,
-        height: 70, // Large enough for all.
-        width: 65,
+        height: 72, // Large enough for all, and whole patches.
+        width: 72,
     };
     let shapes = [
         image,

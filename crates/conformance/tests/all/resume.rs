@@ -21,7 +21,7 @@ use nearfar_losses::{
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{
     Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet,
-    ResnetStem,
+    ResnetStem, Vit,
 };
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
@@ -226,6 +226,13 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
             width: 8,
             channels: 2,
             stem: ResnetStem::Small,
+            ..it.clone()
+        }),
+        ModelConfig::Vit(it) => ModelConfig::Vit(Vit {
+            width: 8,
+            channels: 6,
+            blocks: 2,
+            drop_path: nearfar_core::Fraction::literal(0.25),
             ..it.clone()
         }),
         other => other.clone(),
@@ -435,7 +442,8 @@ impl Generated {
             | ModelConfig::Convnext(_)
             | ModelConfig::DenseConv(_)
             | ModelConfig::MnistTwin(_)
-            | ModelConfig::Resnet(_) => glyphs(16),
+            | ModelConfig::Resnet(_)
+            | ModelConfig::Vit(_) => glyphs(16),
             ModelConfig::Koch(_) => glyphs(65),
             ModelConfig::Lstm(_) => Kind::Tokens,
             _ => Kind::Features,

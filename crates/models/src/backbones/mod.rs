@@ -12,6 +12,7 @@ mod lstm;
 mod mlp;
 mod mnist_twin;
 mod resnet;
+mod vit;
 
 pub use conv4::Conv4;
 pub use convnext::Convnext;
@@ -22,3 +23,4 @@ pub use lstm::{Lstm, Words};
 pub use mlp::Mlp;
 pub use mnist_twin::MnistTwin;
 pub use resnet::{Resnet, ResnetPooling, ResnetStem};
+pub use vit::{Vit, VitPooling};
