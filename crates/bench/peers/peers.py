@@ -83,6 +83,31 @@ def koch():
     return nn.Sequential(*layers, nn.Flatten(1), nn.Linear(9216, 4096), nn.Sigmoid())
 
 
+class Residual(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+        )
+        self.around = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.around = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        return F.relu(self.branch(x) + self.around(x), inplace=True)
+
+
+def resnet18():
+    """torchvision's resnet18(num_classes=128)."""
+    layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    channels = 64
+    for outputs in [64, 128, 256, 512]:
+        layers += [Residual(channels, outputs, 1 if outputs == 64 else 2), Residual(outputs, outputs, 1)]
+        channels = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(512, 128))
+
+
 def loss(expression, n, dim=128, per_class=8):
     from pytorch_metric_learning import losses
 
@@ -131,6 +156,8 @@ def make(size):
         return training(mlp, torch.randn(size, 784))
     if name == "koch":
         return training(koch(), torch.randn(size, 1, 105, 105))
+    if name == "resnet18":
+        return training(resnet18(), torch.randn(size, 3, 64, 64))
     if len(sys.argv) > 4:
         return loss(sys.argv[4], size)
     sys.exit(f"unknown case {case}")

@@ -10,7 +10,7 @@ use nearfar_losses::{
     Compares, CrossBatchMemory, Join, LossConfig, Memory, SelfSupervised, SelfSupervision,
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
-use nearfar_models::{Conv4, InputShape, Koch, Lstm, Mlp, ModelConfig, Params};
+use nearfar_models::{Conv4, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet};
 use nearfar_trainer::Gradients;
 use nearfar_trainer::OptimizerConfig;
 use nearfar_trainer::optim::{Adam, Move, Optimizer};
@@ -20,13 +20,14 @@ use crate::losses::{LOSSES, MORE, Pair, SIZES, Shown};
 use crate::{Error, clock};
 
 /// The cases of a training step: what is done, and how large the batch is.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "conv4_128",
     "conv4_512",
     "lstm_128",
     "bilstm2_128",
     "mlp_512",
     "koch_32",
+    "resnet18_32",
 ];
 
 /// Every case, by group.
@@ -179,6 +180,21 @@ fn make(name: &str, rows: Option<&Path>) -> Result<Step, Error> {
             };
             let input = Input::Dense(normal((size, 1, 105, 105))?);
             training(&ModelConfig::Koch(Koch::default()), &shape, input)
+        }
+        "resnet18" => {
+            let shape = InputShape::Image {
+                channels: 3,
+                height: 64,
+                width: 64,
+            };
+            let model = ModelConfig::Resnet(Resnet {
+                width: 128,
+                depth: 18,
+                normalize: false,
+                ..Resnet::default()
+            });
+            let input = Input::Dense(normal((size, 3, 64, 64))?);
+            training(&model, &shape, input)
         }
         "lstm" | "bilstm2" => {
             let shape = InputShape::Frames { features: 64 };

@@ -44,6 +44,17 @@ impl Init {
         }
     }
 
+    /// Normal with deviation `√(2 / fan_out)`: torch's `kaiming_normal_` with `mode="fan_out"` and `nonlinearity="relu"`, from which
+    /// torchvision's residual networks start.
+    ///
+    /// `fan_out` is the number of outputs that one input reaches, `outputs · kernel²` of a convolution; 0 counts as 1.
+    pub fn fan_out(fan_out: usize) -> Self {
+        Self::Normal {
+            mean: 0.0,
+            deviation: (2.0 / fan_out.max(1) as f64).sqrt(),
+        }
+    }
+
     /// `count` numbers, in the order in which they lie in the tensor. Each is drawn in f64 whatever it becomes, so that
     /// an f32 model and its f64 twin start alike.
     pub(crate) fn draw<T>(self, count: usize, rng: &mut Rng, number: fn(f64) -> T) -> Vec<T> {
@@ -80,6 +91,9 @@ mod tests {
         }
         .draw(1000, &mut rng, f64::from);
         assert!((normal.iter().sum::<f64>() / 1000.0 - 3.0).abs() < 0.02);
+        let out = Init::fan_out(8).draw(1000, &mut rng, f64::from);
+        let variance = out.iter().map(|x| x * x).sum::<f64>() / 1000.0;
+        assert!((variance - 0.25).abs() < 0.05, "{variance}");
     }
 
     #[test]

@@ -15,7 +15,10 @@ mod tower;
 
 mod registry;
 
-pub use backbones::{Conv4, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Words};
+pub use backbones::{
+    Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, ResnetPooling,
+    ResnetStem, Vit, VitPooling, Words,
+};
 pub use init::Init;
 pub use input_shape::InputShape;
 pub use params::{MAX_NAME_BYTES, MAX_NUMBERS, MAX_TENSORS, Params, Weight};

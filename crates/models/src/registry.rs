@@ -4,7 +4,9 @@ use candle_core::Result;
 use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
-use crate::backbones::{Conv4, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin};
+use crate::backbones::{
+    Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, Vit,
+};
 use crate::{InputShape, Params};
 
 /// From the list: the enum of a run file, every model with its defaults, and the way to build one.
@@ -87,12 +89,15 @@ macro_rules! models {
 
 models! {
     "conv4" = Conv4, "four blocks of convolution, batch normalization, ReLU and pooling, for images";
+    "convnext" = Convnext, "ConvNeXt, for images; timm's names";
     "dense_conv" = DenseConv, "convolutions that keep the resolution, for images with masks";
     "koch" = Koch, "four convolutions and a wide logistic layer, for characters of 105 × 105";
     "linear" = Linear, "one matrix, for vectors and for images as their pixels";
     "lstm" = Lstm, "word vectors and an LSTM, for sequences of tokens or frames";
     "mlp" = Mlp, "full layers with ReLU, for vectors and for images as their pixels";
     "mnist_twin" = MnistTwin, "two convolutions and two full layers, for small images";
+    "resnet" = Resnet, "ResNet-18, 34 or 50, for images; torchvision's names";
+    "vit" = Vit, "transformers over patches of images, DINOv2 among them";
 }
 
 #[cfg(test)]

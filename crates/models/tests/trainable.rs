@@ -1,12 +1,12 @@
 //! No silent freeze: every weight of every model of the registry gets a right gradient and moves.
 
 use candle_core::{DType, Device, Result, Tensor};
-use nearfar_core::{Encoded, Encoder, Fraction, Input, Mode, Parameter, Purpose, Seed};
+use nearfar_core::{Encoded, Encoder, Finite, Fraction, Input, Mode, Parameter, Purpose, Seed};
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Conv4, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig, Params, Pooling,
-    Words,
+    Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig,
+    Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
 };
 
 mod support;
@@ -45,6 +45,26 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             [small, frozen, plain, with_heads]
                 .map(|it| (ModelConfig::Conv4(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Convnext(_) => {
+            let small = Convnext {
+                width: 5,
+                depths: vec![1, 2],
+                channels: vec![4, 6],
+                layer_scale: Finite::literal(0.5),
+                drop_path: Fraction::literal(0.25),
+                normalize: true,
+            };
+            let one_stage = Convnext {
+                width: 4,
+                depths: vec![2],
+                channels: vec![4],
+                normalize: false,
+                ..small.clone()
+            };
+            [small, one_stage]
+                .map(|it| (ModelConfig::Convnext(it), IMAGE))
                 .to_vec()
         }
         ModelConfig::DenseConv(_) => {
@@ -168,6 +188,51 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             [plot, unit]
                 .map(|it| (ModelConfig::MnistTwin(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Resnet(_) => {
+            let small = Resnet {
+                width: 5,
+                channels: 2,
+                stem: ResnetStem::Small,
+                pooling: ResnetPooling::Gem,
+                ..Resnet::default()
+            };
+            let deep = Resnet {
+                depth: 50,
+                stem: ResnetStem::Imagenet,
+                pooling: ResnetPooling::Mean,
+                statistics: Statistics::Frozen,
+                normalize: false,
+                ..small.clone()
+            };
+            [small, deep]
+                .map(|it| (ModelConfig::Resnet(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Vit(_) => {
+            let small = Vit {
+                width: 5,
+                channels: 6,
+                heads: 2,
+                blocks: 2,
+                ..Vit::default()
+            };
+            let dino = Vit {
+                registers: 2,
+                layer_scale: Some(Finite::literal(0.5)),
+                drop_path: Fraction::literal(0.25),
+                pooling: VitPooling::Mean,
+                normalize: false,
+                ..small.clone()
+            };
+            let image = InputShape::Image {
+                channels: 2,
+                height: 24,
+                width: 16,
+            };
+            [small, dino]
+                .map(|it| (ModelConfig::Vit(it), image.clone()))
                 .to_vec()
         }
     }
@@ -515,8 +580,8 @@ fn no_rows_give_no_embeddings() -> Result<()> {
 fn a_model_says_what_it_reads() -> Result<()> {
     let image = InputShape::Image {
         channels: 1,
-        height: 70, // Large enough for all.
-        width: 65,
+        height: 72, // Large enough for all, and whole patches.
+        width: 72,
     };
     let shapes = [
         image,

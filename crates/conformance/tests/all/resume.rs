@@ -19,7 +19,10 @@ use nearfar_losses::{
     SelfSupervised, SelfSupervision, Sum,
 };
 use nearfar_miners::{MinerConfig, PairMargin};
-use nearfar_models::{Conv4, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params};
+use nearfar_models::{
+    Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet,
+    ResnetStem, Vit,
+};
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
     Answer, Checkpoint, Checkpoints, Ended, Event, OptimizerConfig, Options, Run, ScheduleConfig,
@@ -191,6 +194,13 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
             channels: 8,
             ..it.clone()
         }),
+        ModelConfig::Convnext(it) => ModelConfig::Convnext(Convnext {
+            width: 8,
+            depths: vec![1, 1],
+            channels: vec![4, 8],
+            drop_path: nearfar_core::Fraction::literal(0.25),
+            ..it.clone()
+        }),
         ModelConfig::DenseConv(it) => ModelConfig::DenseConv(DenseConv {
             channels: 8,
             layers: 2,
@@ -210,6 +220,19 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
         ModelConfig::Koch(it) => ModelConfig::Koch(Koch {
             width: 8,
             channels: 2,
+            ..it.clone()
+        }),
+        ModelConfig::Resnet(it) => ModelConfig::Resnet(Resnet {
+            width: 8,
+            channels: 2,
+            stem: ResnetStem::Small,
+            ..it.clone()
+        }),
+        ModelConfig::Vit(it) => ModelConfig::Vit(Vit {
+            width: 8,
+            channels: 6,
+            blocks: 2,
+            drop_path: nearfar_core::Fraction::literal(0.25),
             ..it.clone()
         }),
         other => other.clone(),
@@ -415,9 +438,12 @@ const VOCABULARY: usize = 20;
 impl Generated {
     fn new(model: &ModelConfig, scored: bool) -> Self {
         let kind = match model {
-            ModelConfig::Conv4(_) | ModelConfig::DenseConv(_) | ModelConfig::MnistTwin(_) => {
-                glyphs(16)
-            }
+            ModelConfig::Conv4(_)
+            | ModelConfig::Convnext(_)
+            | ModelConfig::DenseConv(_)
+            | ModelConfig::MnistTwin(_)
+            | ModelConfig::Resnet(_)
+            | ModelConfig::Vit(_) => glyphs(16),
             ModelConfig::Koch(_) => glyphs(65),
             ModelConfig::Lstm(_) => Kind::Tokens,
             _ => Kind::Features,

@@ -4,17 +4,23 @@
 //! parameters and gives a [`Tower`](crate::Tower).
 
 mod conv4;
+mod convnext;
 mod dense_conv;
 mod koch;
 mod linear;
 mod lstm;
 mod mlp;
 mod mnist_twin;
+mod resnet;
+mod vit;
 
 pub use conv4::Conv4;
+pub use convnext::Convnext;
 pub use dense_conv::DenseConv;
 pub use koch::Koch;
 pub use linear::Linear;
 pub use lstm::{Lstm, Words};
 pub use mlp::Mlp;
 pub use mnist_twin::MnistTwin;
+pub use resnet::{Resnet, ResnetPooling, ResnetStem};
+pub use vit::{Vit, VitPooling};

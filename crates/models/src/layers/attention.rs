@@ -103,6 +103,19 @@ pub struct Attended {
     pub weights: Tensor,
 }
 
+/// Whether heads of these settings fit rows of this width.
+fn heads_divide(width: usize, settings: AttentionSettings) -> Result<()> {
+    size("attention", "width", width)?;
+    let heads = size("attention", "heads", settings.heads)?;
+    if !width.is_multiple_of(heads) {
+        Err(Error::Settings(format!(
+            "attention: `heads` is {heads} and `width` {width}; heads must divide width"
+        )))?;
+    }
+    dropout_rate("attention", settings.dropout)?;
+    Ok(())
+}
+
 /// Attention of several heads, as torch's `MultiheadAttention` with the batch first:
 ///
 /// ```text
@@ -131,14 +144,7 @@ impl MultiHeadAttention {
     /// # Errors
     /// [`Error::Settings`] for heads that do not divide the width and a dropout of 1, and those of [`Params::weight`].
     pub fn new(params: &Params, width: usize, settings: AttentionSettings) -> Result<Self> {
-        size("attention", "width", width)?;
-        let heads = size("attention", "heads", settings.heads)?;
-        if !width.is_multiple_of(heads) {
-            Err(Error::Settings(format!(
-                "attention: `heads` is {heads} and `width` {width}; heads must divide width"
-            )))?;
-        }
-        dropout_rate("attention", settings.dropout)?;
+        heads_divide(width, settings)?;
         let zero = settings.bias.then_some(Init::Constant(0.0));
         let bound = (6.0 / (4 * width) as f64).sqrt();
         let xavier = Init::Uniform {
@@ -152,6 +158,33 @@ impl MultiHeadAttention {
                 .map(|zero| params.weight("in_proj_bias", 3 * width, zero))
                 .transpose()?,
             output: Linear::starting(&out, width, width, Init::fan_in(width), zero)?,
+            settings,
+        })
+    }
+
+    /// The same under the names of vision transformers, `qkv.weight`, `qkv.bias`, `proj.weight` and `proj.bias`, with their starts:
+    /// matrices normal with this deviation, biases at 0.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub(crate) fn of_images(
+        params: &Params,
+        width: usize,
+        settings: AttentionSettings,
+        deviation: f64,
+    ) -> Result<Self> {
+        heads_divide(width, settings)?;
+        let zero = settings.bias.then_some(Init::Constant(0.0));
+        let normal = Init::Normal {
+            mean: 0.0,
+            deviation,
+        };
+        Ok(Self {
+            weight: params.weight("qkv.weight", (3 * width, width), normal)?,
+            bias: zero
+                .map(|zero| params.weight("qkv.bias", 3 * width, zero))
+                .transpose()?,
+            output: Linear::starting(&params.at("proj"), width, width, normal, zero)?,
             settings,
         })
     }

@@ -101,35 +101,49 @@ impl ConvBlock {
             pool,
             ..
         } = self.settings;
-        let block = |norm| Block {
-            padding,
-            norm,
-            relu,
-            pool,
-        };
-        let norm = match &self.finish {
+        match &self.finish {
             Finish::Bias(bias) => {
-                return Ok(
-                    conv_block(x, &weight, None, &bias.tensor(mode), None, &block(None))?.output,
-                );
+                let block = Block {
+                    padding,
+                    norm: None,
+                    relu,
+                    pool,
+                };
+                Ok(conv_block(x, &weight, None, &bias.tensor(mode), None, &block)?.output)
             }
-            Finish::Norm(norm) => norm,
-        };
-        let (scale, shift) = (norm.scale.tensor(mode), norm.shift.tensor(mode));
-        let eps = norm.settings.eps;
-        if !norm.by_batch(mode) {
-            let (mean, variance) = norm.running();
-            let block = block(Some(BlockNorm::Fixed { eps }));
-            let statistics = Some((&mean, &variance));
-            return Ok(conv_block(x, &weight, Some(&scale), &shift, statistics, &block)?.output);
+            Finish::Norm(norm) => normalized(x, &weight, norm, &self.settings, mode),
         }
-        let block = block(Some(BlockNorm::Batch { eps }));
-        let done = conv_block(x, &weight, Some(&scale), &shift, None, &block)?;
-        if let (Some(mean), Some(variance)) = (&done.mean, &done.variance) {
-            norm.learn(mean, variance, done.count)?;
-        }
-        Ok(done.output)
     }
+}
+
+/// The block with batch normalization; the running statistics learn from what it sees.
+pub(super) fn normalized(
+    x: &Tensor,
+    weight: &Tensor,
+    norm: &Norm,
+    settings: &ConvSettings,
+    mode: &Mode<'_>,
+) -> Result<Tensor> {
+    let block = |norm| Block {
+        padding: settings.padding,
+        norm: Some(norm),
+        relu: settings.relu,
+        pool: settings.pool,
+    };
+    let (scale, shift) = (norm.scale.tensor(mode), norm.shift.tensor(mode));
+    let eps = norm.settings.eps;
+    if !norm.by_batch(mode) {
+        let (mean, variance) = norm.running();
+        let statistics = Some((&mean, &variance));
+        let block = block(BlockNorm::Fixed { eps });
+        return Ok(conv_block(x, weight, Some(&scale), &shift, statistics, &block)?.output);
+    }
+    let block = block(BlockNorm::Batch { eps });
+    let done = conv_block(x, weight, Some(&scale), &shift, None, &block)?;
+    if let (Some(mean), Some(variance)) = (&done.mean, &done.variance) {
+        norm.learn(mean, variance, done.count)?;
+    }
+    Ok(done.output)
 }
 
 #[cfg(test)]

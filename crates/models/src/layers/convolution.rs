@@ -38,6 +38,23 @@ impl<const N: usize> Convolution<N> {
         settings: Conv<N>,
         bias: bool,
     ) -> Result<Self> {
+        let numbers = kernel
+            .iter()
+            .fold(inputs, |all, &dim| all.saturating_mul(dim));
+        let init = Init::fan_in(numbers / settings.groups.max(1));
+        let bias = bias.then_some(init);
+        Self::starting(params, (inputs, outputs), kernel, settings, init, bias)
+    }
+
+    /// The same with other starts; no start of a bias is no bias.
+    pub(crate) fn starting(
+        params: &Params,
+        (inputs, outputs): (usize, usize),
+        kernel: [usize; N],
+        settings: Conv<N>,
+        weight: Init,
+        bias: Option<Init>,
+    ) -> Result<Self> {
         size("convolution", "inputs", inputs)?;
         size("convolution", "outputs", outputs)?;
         let groups = size("convolution", "groups", settings.groups)?;
@@ -57,14 +74,10 @@ impl<const N: usize> Convolution<N> {
         }
         let mut shape = vec![outputs, inputs / groups];
         shape.extend(kernel);
-        let numbers = shape[1..]
-            .iter()
-            .fold(1usize, |all, &dim| all.saturating_mul(dim));
-        let init = Init::fan_in(numbers);
         Ok(Self {
-            weight: params.weight("weight", shape, init)?,
+            weight: params.weight("weight", shape, weight)?,
             bias: bias
-                .then(|| params.weight("bias", outputs, init))
+                .map(|bias| params.weight("bias", outputs, bias))
                 .transpose()?,
             settings,
         })

@@ -26,7 +26,7 @@ impl Linear {
     }
 
     /// The same with other starts; no start of a bias is no bias.
-    pub(super) fn starting(
+    pub(crate) fn starting(
         params: &Params,
         inputs: usize,
         outputs: usize,

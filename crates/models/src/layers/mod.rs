@@ -5,6 +5,7 @@
 
 // In reading order: maps, what bends, normalization, pooling, sequences, what is made of them.
 mod conv_block;
+mod conv_norm;
 mod convolution;
 mod embedding;
 mod linear;
@@ -28,13 +29,16 @@ mod gru;
 mod lstm;
 mod rotary;
 
+mod bottleneck;
 mod residual;
 mod transformer;
 
 pub use activation::Activation;
 pub use attention::{Attended, AttentionMask, AttentionSettings, MultiHeadAttention};
 pub use batch_norm::{BatchNorm, Normalization, Statistics};
+pub use bottleneck::Bottleneck;
 pub use conv_block::{ConvBlock, ConvSettings};
+pub use conv_norm::ConvNorm;
 pub use convolution::{Convolution, Convolution1d, Convolution2d, Convolution3d};
 pub(crate) use dropout::rate as dropout_rate;
 pub use dropout::{drop_path, dropout};

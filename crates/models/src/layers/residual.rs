@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Mode;
-use nearfar_kernels::{Conv, relu};
+use nearfar_kernels::relu;
 
-use super::{BatchNorm, Convolution2d, Normalization};
+use super::{ConvNorm, Normalization};
 use crate::Params;
 
 /// The block of ResNet-18 and ResNet-34: two 3 × 3 convolutions with batch normalization, and what they read is added.
@@ -14,15 +14,16 @@ use crate::Params;
 /// ```
 ///
 /// `x'` is `x`, or `downsample(x)`, a 1 × 1 convolution with batch normalization, where the stride or the channels are not
-/// the same. Its parts are `conv1`, `bn1`, `conv2`, `bn2`, `downsample.0` and `downsample.1`, as torchvision names them.
+/// the same. Its parts are `conv1`, `bn1`, `conv2`, `bn2`, `downsample.0` and `downsample.1`, as torchvision names them, and they start
+/// as torchvision's: see [`ConvNorm`].
 ///
 /// Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016,
 /// <https://arxiv.org/abs/1512.03385>.
 #[derive(Clone, Debug)]
 pub struct BasicBlock {
-    first: (Convolution2d, BatchNorm),
-    second: (Convolution2d, BatchNorm),
-    shortcut: Option<(Convolution2d, BatchNorm)>,
+    first: ConvNorm,
+    second: ConvNorm,
+    shortcut: Option<ConvNorm>,
 }
 
 impl BasicBlock {
@@ -36,24 +37,16 @@ impl BasicBlock {
         stride: usize,
         norm: Normalization,
     ) -> Result<Self> {
-        // A bias before a normalization would do nothing.
-        let part = |names: [&str; 2], inputs: usize, kernel: usize, stride: usize| -> Result<_> {
-            let settings = Conv {
-                stride: [stride; 2],
-                padding: [kernel / 2; 2],
-                ..Conv::default()
-            };
-            let channels = (inputs, outputs);
-            let conv =
-                Convolution2d::new(&params.at(names[0]), channels, [kernel; 2], settings, false)?;
-            Ok((conv, BatchNorm::new(&params.at(names[1]), outputs, norm)?))
+        let part = |names, inputs, kernel, stride, relu| {
+            let places = places(params, names);
+            ConvNorm::new(&places, (inputs, outputs), kernel, stride, norm, relu)
         };
         let same = stride == 1 && inputs == outputs;
         Ok(Self {
-            first: part(["conv1", "bn1"], inputs, 3, stride)?,
-            second: part(["conv2", "bn2"], outputs, 3, 1)?,
+            first: part(["conv1", "bn1"], inputs, 3, stride, true)?,
+            second: part(["conv2", "bn2"], outputs, 3, 1, false)?,
             shortcut: (!same)
-                .then(|| part(["downsample.0", "downsample.1"], inputs, 1, stride))
+                .then(|| part(["downsample.0", "downsample.1"], inputs, 1, stride, false))
                 .transpose()?,
         })
     }
@@ -63,17 +56,28 @@ impl BasicBlock {
     /// # Errors
     /// For another number of channels, and in training by the statistics of a batch that has one value per channel.
     pub fn forward(&self, x: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let mut through = |(conv, norm): &(Convolution2d, BatchNorm), x: &Tensor| {
-            norm.forward(&conv.forward(x, mode)?, mode)
-        };
-        let y = relu(&through(&self.first, x)?)?;
-        let y = through(&self.second, &y)?;
-        let around = match &self.shortcut {
-            Some(shortcut) => through(shortcut, x)?,
-            None => x.clone(),
-        };
-        relu(&(y + around)?)
+        let y = self.second.forward(&self.first.forward(x, mode)?, mode)?;
+        joined(y, self.shortcut.as_ref(), x, mode)
     }
+}
+
+/// Where a convolution and its normalization are.
+pub(super) fn places(params: &Params, names: [&str; 2]) -> [Params; 2] {
+    names.map(|name| params.at(name))
+}
+
+/// `relu(y + x')`, where `x'` is what goes around.
+pub(super) fn joined(
+    y: Tensor,
+    shortcut: Option<&ConvNorm>,
+    x: &Tensor,
+    mode: &mut Mode<'_>,
+) -> Result<Tensor> {
+    let around = match shortcut {
+        Some(shortcut) => shortcut.forward(x, mode)?,
+        None => x.clone(),
+    };
+    relu(&(y + around)?)
 }
 
 #[cfg(test)]
