@@ -51,11 +51,11 @@ impl Default for Asked<'_> {
             words: Words {
                 min_count: 1,
                 most: None,
-                length: super::LENGTH,
+                length: super::sets::LENGTH,
             },
             class: None,
             log_mel: None,
-            seconds: super::SECONDS,
+            seconds: super::sets::SECONDS,
         }
     }
 }

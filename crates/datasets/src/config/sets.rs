@@ -1,0 +1,401 @@
+//! The settings of each kind of data.
+
+use std::path::PathBuf;
+
+use nearfar_catalogue::Column;
+use nearfar_core::{Fraction, Positive};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Color, LineFormat, LogMel, Size,
+    split::{ClassName, HoldOut, Wishes},
+};
+
+/// A table of settings with its defaults.
+macro_rules! settings {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+/// The same, with what all data with classes have.
+macro_rules! settings_with_classes {
+    ($(#[$doc:meta])* $name:ident { $($rest:tt)* }) => {
+        settings! {
+            $(#[$doc])*
+            $name {
+                $($rest)*
+                /// Classes to train on, by name or number; all where nothing is said.
+                classes: Option<Vec<ClassName>> = None,
+                /// Classes to test on; `classes` where nothing is said.
+                test_classes: Option<Vec<ClassName>> = None,
+                /// Classes that are taken out of all other parts and make a part `unseen`, with all their samples.
+                unseen: Option<Vec<ClassName>> = None,
+                /// Part of each class of the training part that is put aside as `validation`.
+                validation: Option<Fraction> = None,
+                /// Part of the classes of the training part, the last by name, that is put aside as `validation`.
+                validation_classes: Option<Fraction> = None,
+                /// Samples of each class to train on at most.
+                per_class: Option<usize> = None,
+            }
+        }
+
+        impl $name {
+            pub(super) fn wishes(&self) -> Wishes<'_> {
+                Wishes {
+                    classes: self.classes.as_deref(),
+                    test_classes: self.test_classes.as_deref(),
+                    unseen: self.unseen.as_deref().unwrap_or_default(),
+                    validation: self.validation,
+                    validation_classes: self.validation_classes,
+                    per_class: self.per_class,
+                    by_class: true,
+                }
+            }
+        }
+    };
+}
+
+settings_with_classes! {
+    /// Images of the catalogue.
+    ImageSet {
+        /// One of the set's splits; its standard one where nothing is said.
+        split: Option<String> = None,
+        /// Height and width, or one side, to which images are resized by area; their own where nothing is said.
+        size: Option<Size> = None,
+    }
+}
+
+settings_with_classes! {
+    /// Labeled texts of the catalogue.
+    TextSet {
+        /// One of the set's splits; its standard one where nothing is said.
+        split: Option<String> = None,
+        /// How often a word must occur in the training texts to have a number.
+        min_count: u64 = 1,
+        /// Words that have a number, the most frequent first; all where nothing is said.
+        most_words: Option<usize> = None,
+        /// Words of a text at most; the rest is cut off.
+        length: usize = LENGTH,
+    }
+}
+
+settings_with_classes! {
+    /// Tables of numbers of the catalogue.
+    TableSet {
+        /// Which table, where the set has several.
+        name: Option<String> = None,
+        /// One of the set's splits; its standard one where nothing is said.
+        split: Option<String> = None,
+        /// Whether each feature has its training mean taken and is divided by its training deviation.
+        standardize: bool = true,
+    }
+}
+
+settings_with_classes! {
+    /// Sounds of the catalogue.
+    SoundSet {
+        /// One of the set's splits; its standard one where nothing is said.
+        split: Option<String> = None,
+        /// What the names of recordings say that makes a class; of several, each combination is one.
+        class: Option<Vec<String>> = None,
+        /// How sounds become frames.
+        log_mel: Option<LogMel> = None,
+        /// Seconds of a sound at most; the rest is cut off.
+        seconds: Positive = SECONDS,
+    }
+}
+
+settings! {
+    /// Scored pairs of texts of the catalogue.
+    PairSet {
+        /// One of the set's splits; its standard one where nothing is said.
+        split: Option<String> = None,
+        /// Part of the training pairs that is put aside as `validation`, where the split has none.
+        validation: Option<Fraction> = None,
+        /// How often a word must occur in the training texts to have a number.
+        min_count: u64 = 1,
+        /// Words that have a number, the most frequent first; all where nothing is said.
+        most_words: Option<usize> = None,
+        /// Words of a text at most; the rest is cut off.
+        length: usize = LENGTH,
+    }
+}
+
+settings! {
+    /// Invented characters: see [`Glyphs`](crate::Glyphs). What is tested are classes that are never trained on, as with
+    /// Omniglot.
+    GlyphSet {
+        /// Classes to train on.
+        classes: usize = 100,
+        /// More classes, to test on.
+        test_classes: usize = 50,
+        /// Drawings of each class.
+        samples: usize = 20,
+        /// Which characters: the same for all runs with this number, whatever their own seed.
+        seed: u64 = 0,
+        /// Side of the images.
+        size: usize = 28,
+        /// Whether every second drawing of a class is light on dark, as a second domain.
+        domains: bool = false,
+        /// Part of each class of the training part that is put aside as `validation`.
+        validation: Option<Fraction> = None,
+        /// Part of the classes of the training part, the last by name, that is put aside as `validation`.
+        validation_classes: Option<Fraction> = None,
+    }
+}
+
+settings! {
+    /// Invented scenes, with the shape that each pixel is of: see [`Scenes`](crate::Scenes).
+    SceneSet {
+        /// Scenes to train on.
+        scenes: usize = 500,
+        /// More scenes, to test on.
+        test_scenes: usize = 100,
+        /// Shapes of a scene at most, at least 2.
+        shapes: usize = 4,
+        /// Which scenes: the same for all runs with this number, whatever their own seed.
+        seed: u64 = 0,
+        /// Side of the images.
+        size: usize = 32,
+        /// Part of the training scenes that is put aside as `validation`.
+        validation: Option<Fraction> = None,
+    }
+}
+
+settings! {
+    /// A folder of images and their masks: `path/images/1.png` and `path/masks/1.png`, of one name and one size. In a mask black is
+    /// the background, and each other gray or color an instance of its own.
+    MaskSet {
+        /// The folder.
+        path: PathBuf = PathBuf::new(),
+        /// Height and width, or one side, to which images are resized by area and masks by the nearest pixel; where nothing is said
+        /// all must have one size.
+        size: Option<Size> = None,
+        /// `gray` or `rgb`; where nothing is said as the first image is.
+        color: Option<Color> = None,
+        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
+        dark_ink: bool = false,
+        /// Part of the images that is held out as `test`; 0.2 where nothing is said.
+        test: Option<Fraction> = None,
+        /// Part of the training images that is put aside as `validation`.
+        validation: Option<Fraction> = None,
+    }
+}
+
+settings_with_classes! {
+    /// A folder of class folders with images: `path/cat/1.png`, or `path/train/cat/1.png` with `train`, `validation` and
+    /// `test`.
+    Folder {
+        /// The folder.
+        path: PathBuf = PathBuf::new(),
+        /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
+        size: Option<Size> = None,
+        /// `gray` or `rgb`; where nothing is said as the first image is.
+        color: Option<Color> = None,
+        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
+        dark_ink: bool = false,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
+    /// A CSV file that lists images: columns `path` and `label`; if it has them `split` (`train`, `validation`, `test`),
+    /// `is_query`, `is_gallery`, `sequence`, and `x_1`, `y_1`, `x_2`, `y_2` for a box. Other columns, such as `category`, do
+    /// not count.
+    ImagesCsv {
+        /// The file.
+        path: PathBuf = PathBuf::new(),
+        /// What paths in the file are relative to; the folder of the file where nothing is said.
+        folder: Option<PathBuf> = None,
+        /// Column of a real target, such as an age, in place of the label.
+        target: Option<Column> = None,
+        /// Column of several labels, in place of one.
+        labels: Option<Column> = None,
+        /// What stands between the labels of that column.
+        separator: String = ";".into(),
+        /// Column that says of which of two domains a sample is, beside its label.
+        domain: Option<Column> = None,
+        /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
+        size: Option<Size> = None,
+        /// `gray` or `rgb`; where nothing is said as the first image is.
+        color: Option<Color> = None,
+        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
+        dark_ink: bool = false,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
+    /// A folder of class folders with sounds (WAV; FLAC, MP3 and Ogg Vorbis with the feature `audio`): `path/cat/1.wav`, or
+    /// `path/train/cat/1.wav` with `train`, `validation` and `test`.
+    SoundFolder {
+        /// The folder.
+        path: PathBuf = PathBuf::new(),
+        /// How sounds become frames.
+        log_mel: LogMel = LogMel::default(),
+        /// Seconds of a sound at most; the rest is cut off.
+        seconds: Positive = SECONDS,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
+    /// A CSV file that lists sounds: columns `path` and one of the label; if it has them `split` (`train`, `validation`, `test`),
+    /// `is_query`, `is_gallery` and `sequence`. Other columns do not count.
+    SoundsCsv {
+        /// The file.
+        path: PathBuf = PathBuf::new(),
+        /// What paths in the file are relative to; the folder of the file where nothing is said.
+        folder: Option<PathBuf> = None,
+        /// Column of the label, such as the speaker, by its name or counted from 0.
+        label: Column = Column::Name("label".into()),
+        /// Column of a real target, such as an age, in place of the label.
+        target: Option<Column> = None,
+        /// Column of several labels, in place of one.
+        labels: Option<Column> = None,
+        /// What stands between the labels of that column.
+        separator: String = ";".into(),
+        /// Column that says of which of two domains a sample is, beside its label.
+        domain: Option<Column> = None,
+        /// How sounds become frames.
+        log_mel: LogMel = LogMel::default(),
+        /// Seconds of a sound at most; the rest is cut off.
+        seconds: Positive = SECONDS,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
+    /// A file of rows of numbers with a label.
+    TableFile {
+        /// The file.
+        path: PathBuf = PathBuf::new(),
+        /// Column of the label, by its name or counted from 0.
+        label: Column = Column::Name("label".into()),
+        /// Column of a real target, such as an age, in place of the label.
+        target: Option<Column> = None,
+        /// Column of several labels, in place of one.
+        labels: Option<Column> = None,
+        /// What stands between the labels of that column.
+        separator: String = ";".into(),
+        /// Column that says of which of two domains a sample is, beside its label.
+        domain: Option<Column> = None,
+        /// Columns of the features; all others where nothing is said.
+        features: Option<Vec<Column>> = None,
+        /// Columns that are no features.
+        skip: Vec<Column> = Vec::new(),
+        /// Column that says `train`, `validation` or `test`.
+        split: Option<Column> = None,
+        /// The text in a cell that has no value; it becomes the mean of its column.
+        missing: Option<String> = None,
+        /// How the file is written; as its name ends where nothing is said.
+        format: Option<LineFormat> = None,
+        /// Whether the first line names the columns.
+        header: bool = true,
+        /// Whether each feature has its training mean taken and is divided by its training deviation.
+        standardize: bool = true,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
+    /// A file of texts with labels.
+    TextsFile {
+        /// The file.
+        path: PathBuf = PathBuf::new(),
+        /// Column of the text, by its name or counted from 0.
+        text: Column = Column::Name("text".into()),
+        /// Column of the label.
+        label: Column = Column::Name("label".into()),
+        /// Column of a real target, such as an age, in place of the label.
+        target: Option<Column> = None,
+        /// Column of several labels, in place of one.
+        labels: Option<Column> = None,
+        /// What stands between the labels of that column.
+        separator: String = ";".into(),
+        /// Column that says of which of two domains a sample is, beside its label.
+        domain: Option<Column> = None,
+        /// Column that says `train`, `validation` or `test`.
+        split: Option<Column> = None,
+        /// How the file is written; as its name ends where nothing is said.
+        format: Option<LineFormat> = None,
+        /// Whether the first line names the columns.
+        header: bool = true,
+        /// How often a word must occur in the training texts to have a number.
+        min_count: u64 = 1,
+        /// Words that have a number, the most frequent first; all where nothing is said.
+        most_words: Option<usize> = None,
+        /// Words of a text at most; the rest is cut off.
+        length: usize = LENGTH,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings! {
+    /// A file of pairs of texts, with a score or with a label that says whether they belong together.
+    PairsFile {
+        /// The file.
+        path: PathBuf = PathBuf::new(),
+        /// Column of the first text, by its name or counted from 0.
+        left: Column = Column::Name("left".into()),
+        /// Column of the second text.
+        right: Column = Column::Name("right".into()),
+        /// Column of the score. Of `score` and `label` there is one.
+        score: Option<Column> = None,
+        /// Column of the label: `1`, `true` or `yes`, or `0`, `false` or `no`.
+        label: Option<Column> = None,
+        /// Least and greatest score there can be.
+        range: Option<[f64; 2]> = None,
+        /// Column that says `train`, `validation` or `test`.
+        split: Option<Column> = None,
+        /// How the file is written; as its name ends where nothing is said.
+        format: Option<LineFormat> = None,
+        /// Whether the first line names the columns.
+        header: bool = true,
+        /// How often a word must occur in the training texts to have a number.
+        min_count: u64 = 1,
+        /// Words that have a number, the most frequent first; all where nothing is said.
+        most_words: Option<usize> = None,
+        /// Words of a text at most; the rest is cut off.
+        length: usize = LENGTH,
+        /// Part of the pairs that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// Part of the training pairs that is put aside as `validation`.
+        validation: Option<Fraction> = None,
+    }
+}
+
+/// Words of a text at most, where nothing is said.
+pub(super) const LENGTH: usize = 128;
+/// Seconds of a sound at most, where nothing is said.
+pub(super) const SECONDS: Positive = Positive::literal(10.0);
