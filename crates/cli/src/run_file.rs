@@ -363,6 +363,14 @@ impl RunFile {
             }
             _ => {}
         }
+        if self.schedule.moves_momentum() && !self.optimizer.has_momentum() {
+            return wrong(format!(
+                "`schedule.{}` moves the momentum, but `optimizer.{}` has none here; give it a `momentum` if it takes one, take `adam` or `adamw`, \
+                 or leave it with `schedule.{0}.momentum = \"own\"`",
+                self.schedule.name(),
+                self.optimizer.name()
+            ));
+        }
         match (self.train.epochs, self.train.steps) {
             (Some(_), Some(_)) => {
                 return wrong("`train` has `epochs` and `steps`; use one of them".into());

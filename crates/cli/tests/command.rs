@@ -85,6 +85,23 @@ fn a_mistake_in_a_run_file_is_shown_at_its_place() {
         shown.contains("[loss.triplet_margin]\nmargin = 0.5"),
         "{shown}"
     );
+    // What does not fit together is told before anything is made.
+    let (_, error) = run(
+        nearfar(folder.path()).args([
+            "config",
+            "check",
+            "run.toml",
+            "--set",
+            "schedule.one_cycle.rise=0.5",
+            "--set",
+            "optimizer={ sgd = { learning_rate = 0.1 } }",
+        ]),
+        2,
+    );
+    assert!(
+        error.contains("`schedule.one_cycle` moves the momentum, but `optimizer.sgd` has none"),
+        "{error}"
+    );
     let (object, _) = run(
         nearfar(folder.path()).args(["--json", "config", "check", "nowhere.toml"]),
         5,

@@ -69,15 +69,21 @@ fn run(case: &Case) -> Run {
         clip_norm: case.clip,
         ..Options::default()
     };
-    let cosine = schedule::Cosine {
-        warmup: 3,
-        floor: NonNegative::literal(1e-4),
-        steps: NonZeroU64::new(9),
+    // Both end before the run does, and one moves the momentum where there is one.
+    let steps = NonZeroU64::new(9);
+    let schedule = match case.optimizer.has_momentum() {
+        true => ScheduleConfig::OneCycle(schedule::OneCycle {
+            steps,
+            ..Default::default()
+        }),
+        false => ScheduleConfig::Cosine(schedule::Cosine {
+            warmup: 3,
+            floor: NonNegative::literal(1e-4),
+            steps,
+        }),
     };
     let rate = case.optimizer.learning_rate();
-    let schedule = ScheduleConfig::Cosine(cosine)
-        .build(rate, None)
-        .expect("fits");
+    let schedule = schedule.build(rate, None).expect("fits");
     let towers: Vec<Box<dyn nearfar_core::Encoder>> = vec![Box::new(Line::new())];
     let optimizer = case.optimizer.build().expect("fits");
     let trainer = Trainer::new(

@@ -8,10 +8,10 @@ use std::num::NonZeroU64;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use fakes::{ROWS, batch, bits, constant, loss_of, trainer};
 use nearfar_core::{
-    Batch, Comparison, Encoded, Encoder, Evaluated, Input, Loss, Mode, NonNegative, Parameter,
-    Part, Positive, Rng, Stateful, Supervision, Terms,
+    Batch, Comparison, Encoded, Encoder, Evaluated, Fraction, Input, Loss, Mode, NonNegative,
+    Parameter, Part, Positive, Rng, Stateful, Supervision, Terms,
 };
-use nearfar_trainer::{Error, Group, OptimizerConfig, Options, Outcome, Trainer, optim};
+use nearfar_trainer::{Error, Group, OptimizerConfig, Options, Outcome, Schedule, Trainer, optim};
 
 /// A matrix without anything random, and a matrix that nothing depends on.
 struct Plain {
@@ -158,6 +158,54 @@ fn a_step_on_paper() {
         (trainer.position().step, trainer.counters().updates),
         (1, 1)
     );
+}
+
+/// The rate stays; the momentum is what the schedule says of each step.
+#[derive(Debug)]
+struct Momenta(Option<[f64; 3]>);
+
+impl Schedule for Momenta {
+    fn at(&self, _: u64) -> f64 {
+        0.1
+    }
+
+    fn momentum(&self, step: u64) -> Option<f64> {
+        Some(self.0?[step as usize])
+    }
+}
+
+#[test]
+fn the_momentum_of_the_schedule_is_that_of_the_step() {
+    let after = |own: f64, said: Option<[f64; 3]>| {
+        let sgd = optim::Sgd {
+            momentum: Fraction::new(own).expect("below 1"),
+            ..Default::default()
+        };
+        let sgd = OptimizerConfig::from(sgd).build().expect("fits");
+        let towers: Vec<Box<dyn Encoder>> = vec![Box::new(Plain::new(false))];
+        let options = Options::default();
+        let mut trainer = Trainer::new(
+            towers,
+            Box::new(Square(1.0)),
+            sgd,
+            Box::new(Momenta(said)),
+            options,
+        )
+        .expect("fits");
+        for step in 0..3 {
+            trainer
+                .step(&batch(&[([1.0, 1.0], 0)], step))
+                .expect("finite");
+        }
+        weights(&trainer)
+    };
+    let own = after(0.5, None);
+    assert_eq!(own, after(0.9, Some([0.5; 3])));
+    // The first step has no velocity yet; each of the others counts.
+    assert_eq!(own, after(0.9, Some([0.9, 0.5, 0.5])));
+    assert_ne!(own, after(0.9, Some([0.5, 0.9, 0.5])));
+    assert_ne!(own, after(0.9, Some([0.5, 0.5, 0.9])));
+    assert_ne!(own, after(0.9, None));
 }
 
 #[test]

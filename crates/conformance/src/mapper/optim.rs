@@ -238,7 +238,7 @@ fn schedule_of(written: serde_json::Value, mut rate: f64) -> Mapped<Box<dyn Sche
             // The optimizer's own rate is not looked at.
             rate = params.number_or("max_lr", f64::NAN)?;
             let cycles = params.flag_or("cycle_momentum", true)?;
-            let momentum = CycledMomentum {
+            let momentum = CycledMomentum::Cycle {
                 low: Fraction::new(params.number_or("base_momentum", 0.85)?)?,
                 high: Fraction::new(params.number_or("max_momentum", 0.95)?)?,
             };
@@ -252,7 +252,11 @@ fn schedule_of(written: serde_json::Value, mut rate: f64) -> Mapped<Box<dyn Sche
                     Some(other) => return Err(Trouble::unmapped(format!("annealing by {other}"))),
                 },
                 three_phases: params.flag_or("three_phase", false)?,
-                momentum: cycles.then_some(momentum),
+                momentum: if cycles {
+                    momentum
+                } else {
+                    CycledMomentum::Own
+                },
                 steps: Some(wanted(length(&mut params, "total_steps")?)?),
             })
         }

@@ -329,6 +329,16 @@ impl OptimizerConfig {
         }
     }
 
+    /// Whether it has a momentum that a schedule can move.
+    pub fn has_momentum(&self) -> bool {
+        match self {
+            Self::Sgd(it) => it.momentum.get() > 0.0,
+            Self::RmsProp(it) => it.momentum.get() > 0.0,
+            Self::Adam(_) | Self::AdamW(_) => true,
+            Self::Adadelta(_) | Self::Adagrad(_) => false,
+        }
+    }
+
     /// The optimizer, before its first step.
     ///
     /// # Errors

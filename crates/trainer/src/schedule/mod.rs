@@ -110,6 +110,11 @@ impl ScheduleConfig {
         }
     }
 
+    /// Whether it says the momentum of each step, so that the optimizer must have one.
+    pub fn moves_momentum(&self) -> bool {
+        matches!(self, Self::OneCycle(it) if it.momentum != CycledMomentum::Own)
+    }
+
     /// What its source says of it.
     pub fn doc(&self) -> String {
         let item = match self {
@@ -202,7 +207,7 @@ impl ScheduleConfig {
                 floor: above(it.floor)?,
             },
             Self::OneCycle(it) => {
-                if let Some(CycledMomentum { low, high }) = it.momentum
+                if let CycledMomentum::Cycle { low, high } = it.momentum
                     && (low > high || high.get() >= 1.0)
                 {
                     return Err(Error::Settings(format!(
@@ -435,11 +440,21 @@ mod tests {
             ..cosine
         };
         assert!(refused(ScheduleConfig::Cosine(high), Some(10)).contains("`floor` is 0.5"));
+        let own = ScheduleConfig::OneCycle(OneCycle {
+            momentum: CycledMomentum::Own,
+            ..OneCycle::default()
+        });
+        assert!(!own.moves_momentum());
+        for schedule in ScheduleConfig::all().into_iter().chain([own]) {
+            let text = serde_json::to_string(&schedule).expect("plain settings");
+            let again: ScheduleConfig = serde_json::from_str(&text).expect("what was written");
+            assert_eq!(again, schedule, "{text}");
+        }
         let backwards = OneCycle {
-            momentum: Some(CycledMomentum {
+            momentum: CycledMomentum::Cycle {
                 low: Fraction::literal(0.9),
                 high: Fraction::literal(0.5),
-            }),
+            },
             ..OneCycle::default()
         };
         let message = refused(ScheduleConfig::OneCycle(backwards), Some(10));

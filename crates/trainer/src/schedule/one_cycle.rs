@@ -26,7 +26,7 @@ impl Cycle {
         let start = peak / settings.start.get();
         let lowest = start / settings.end.get();
         let rise = settings.rise.get() * total - 1.0;
-        let momentum = settings.momentum.map(|it| (it.low.get(), it.high.get()));
+        let momentum = settings.momentum.range();
         let (falls, rises) = (momentum.map(|(low, high)| (high, low)), momentum);
         let stays = momentum.map(|(_, high)| (high, high));
         let phase = |end, rate, momentum| Phase {
@@ -99,10 +99,10 @@ mod tests {
             start: Positive::literal(4.0),
             end: Positive::literal(2.0),
             anneal: Anneal::Linear,
-            momentum: Some(CycledMomentum {
+            momentum: CycledMomentum::Cycle {
                 low: Fraction::literal(0.5),
                 high: Fraction::literal(0.75),
-            }),
+            },
             ..OneCycle::default()
         };
         // Up to step 2, down to step 5.
@@ -123,6 +123,11 @@ mod tests {
         let cycle = Cycle::new(&three, 8.0, 6);
         let rates: Vec<f64> = (0..7).map(|step| cycle.rate(step)).collect();
         assert_eq!(rates, [2.0, 5.0, 8.0, 5.0, 2.0, 1.0, 1.0]);
+        let own = OneCycle {
+            momentum: CycledMomentum::Own,
+            ..three
+        };
+        assert_eq!(Cycle::new(&own, 8.0, 6).momentum(2), None);
     }
 
     #[test]
@@ -135,14 +140,37 @@ mod tests {
                     ..OneCycle::default()
                 };
                 let cycle = Cycle::new(&settings, 1.0, total);
-                for step in 0..total + 2 {
-                    let rate = cycle.rate(step);
+                let rates: Vec<f64> = (0..total + 2).map(|step| cycle.rate(step)).collect();
+                let case = format!("{rise} of {total}, {three_phases}: {rates:?}");
+                assert!(
+                    rates.iter().all(|rate| (0.0..=1.0).contains(rate)),
+                    "{case}"
+                );
+                // It never rises after its peak, and is at its lowest at the end and after it.
+                let highest = rates.iter().copied().fold(0.0, f64::max);
+                let peak = rates
+                    .iter()
+                    .position(|rate| *rate == highest)
+                    .expect("some");
+                assert!(
+                    rates[peak..].windows(2).all(|pair| pair[1] <= pair[0]),
+                    "{case}"
+                );
+                let lowest = 1.0 / 25.0 / 1e4;
+                if rise < 1.0 && total > 1 {
+                    let last = &rates[total as usize - 1..];
                     assert!(
-                        (0.0..=1.0).contains(&rate),
-                        "{rise} of {total} at {step}: {rate}"
+                        last.iter().all(|rate| (rate - lowest).abs() < 1e-12),
+                        "{case}"
                     );
                 }
             }
         }
+        // A rise of one step is over at the first: the peak is there, and not where it would have started.
+        let at_once = OneCycle {
+            rise: Fraction::literal(0.2),
+            ..OneCycle::default()
+        };
+        assert_eq!(Cycle::new(&at_once, 1.0, 5).rate(0), 1.0);
     }
 }

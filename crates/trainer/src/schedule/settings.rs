@@ -204,6 +204,9 @@ impl Default for Restarts {
 /// three, it falls to `b / start` at `2 p T − 2` and from there to `b / (start · end)`. The ends of phases need not be whole
 /// steps.
 ///
+/// It wants an optimizer with a momentum: `adam`, `adamw`, or `sgd` and `rmsprop` with one above 0. With others say
+/// `momentum = "own"`. (torch gives `SGD` with a momentum of 0 the cycle's.)
+///
 /// Source: Smith, Topin, "Super-convergence", 2018, <https://arxiv.org/abs/1708.07120>. Agrees with `OneCycleLR` of torch, whose
 /// `max_lr` is `b`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -219,8 +222,8 @@ pub struct OneCycle {
     pub anneal: Anneal,
     /// Whether it comes down to where it started before it goes below.
     pub three_phases: bool,
-    /// The momentum where the rate is low and where it is high; none leaves the optimizer's. Of Adam it is the first beta.
-    pub momentum: Option<CycledMomentum>,
+    /// What becomes of the optimizer's momentum; of Adam that is the first beta.
+    pub momentum: CycledMomentum,
     /// Steps of the whole; those of the run by default.
     pub steps: Option<NonZeroU64>,
 }
@@ -234,7 +237,7 @@ impl Default for OneCycle {
             end: Positive::literal(1e4),
             anneal: Anneal::Cosine,
             three_phases: false,
-            momentum: Some(CycledMomentum::default()),
+            momentum: CycledMomentum::default(),
             steps: None,
         }
     }
@@ -251,20 +254,35 @@ pub enum Anneal {
     Linear,
 }
 
-/// Between which momenta a cycle goes.
+/// What a cycle does to the momentum: `momentum = "own"`, or `momentum.cycle = { low = 0.85, high = 0.95 }`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CycledMomentum {
-    /// Where the rate is highest; below 1.
-    pub low: Fraction,
-    /// At both ends; below 1.
-    pub high: Fraction,
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum CycledMomentum {
+    /// Nothing: it is the optimizer's own.
+    Own,
+    /// It goes against the rate. The optimizer must have a momentum.
+    Cycle {
+        /// Where the rate is highest; below 1.
+        low: Fraction,
+        /// At both ends; below 1.
+        high: Fraction,
+    },
+}
+
+impl CycledMomentum {
+    /// From where it falls to, and back.
+    pub(super) fn range(self) -> Option<(f64, f64)> {
+        match self {
+            Self::Own => None,
+            Self::Cycle { low, high } => Some((low.get(), high.get())),
+        }
+    }
 }
 
 impl Default for CycledMomentum {
     /// As in torch.
     fn default() -> Self {
-        Self {
+        Self::Cycle {
             low: Fraction::literal(0.85),
             high: Fraction::literal(0.95),
         }
