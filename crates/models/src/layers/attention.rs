@@ -4,7 +4,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use nearfar_core::{Error, Fraction, Mode};
 use nearfar_kernels::{linear, masked_softmax, softmax};
 
-use super::{Linear, RotaryPositions, dropout, dropout_rate};
+use super::{Linear, RotaryPositions, dropout_rate};
 use crate::input_shape::size;
 use crate::{Init, Params, Weight};
 
@@ -104,14 +104,9 @@ pub struct Attended {
 }
 
 /// Whether heads of these settings fit rows of this width.
-fn heads_divide(width: usize, settings: AttentionSettings) -> Result<()> {
+fn checked(width: usize, settings: AttentionSettings) -> Result<()> {
     size("attention", "width", width)?;
-    let heads = size("attention", "heads", settings.heads)?;
-    if !width.is_multiple_of(heads) {
-        Err(Error::Settings(format!(
-            "attention: `heads` is {heads} and `width` {width}; heads must divide width"
-        )))?;
-    }
+    heads_divide("attention", settings.heads, "width", width)?;
     dropout_rate("attention", settings.dropout)?;
     Ok(())
 }
@@ -144,7 +139,7 @@ impl MultiHeadAttention {
     /// # Errors
     /// [`Error::Settings`] for heads that do not divide the width and a dropout of 1, and those of [`Params::weight`].
     pub fn new(params: &Params, width: usize, settings: AttentionSettings) -> Result<Self> {
-        heads_divide(width, settings)?;
+        checked(width, settings)?;
         let zero = settings.bias.then_some(Init::Constant(0.0));
         let bound = (6.0 / (4 * width) as f64).sqrt();
         let xavier = Init::Uniform {
@@ -173,7 +168,7 @@ impl MultiHeadAttention {
         settings: AttentionSettings,
         deviation: f64,
     ) -> Result<Self> {
-        heads_divide(width, settings)?;
+        checked(width, settings)?;
         let zero = settings.bias.then_some(Init::Constant(0.0));
         let normal = Init::Normal {
             mean: 0.0,
@@ -219,8 +214,8 @@ impl MultiHeadAttention {
         let weight = self.weight.tensor(mode);
         let bias = self.bias.as_ref().map(|bias| bias.tensor(mode));
         let width = weight.dim(1)?;
-        let (batch, t, s) = match (queries.dims(), memory.dims()) {
-            (&[b, t, w], &[c, s, v]) if b == c && w == width && v == width => (b, t, s),
+        let batch = match (queries.dims(), memory.dims()) {
+            (&[b, _, w], &[c, _, v]) if b == c && w == width && v == width => b,
             (queries, memory) => Err(Error::Shape(format!(
                 "attention: the queries have shape {queries:?}, what they look at {memory:?}; (b, t, {width}) and (b, s, \
                  {width}) are wanted"
@@ -234,44 +229,71 @@ impl MultiHeadAttention {
             let rows = x.reshape(((), width))?;
             linear(&rows, &weight, bias.transpose()?.as_ref())?.reshape((batch, (), parts * width))
         };
-        let heads = self.settings.heads;
-        // (b, t, width) to (b, heads, t, width / heads)
-        let split = |x: Tensor| {
-            x.reshape((batch, (), heads, width / heads))?
-                .transpose(1, 2)?
-                .contiguous()
-        };
-        let part = |x: &Tensor, index: usize| split(x.narrow(D::Minus1, index * width, width)?);
-        let (mut q, mut k, v) = if queries.id() == memory.id() {
+        let part = |x: &Tensor, index: usize| x.narrow(D::Minus1, index * width, width);
+        let (q, k, v) = if queries.id() == memory.id() {
             let all = mapped(queries, 0, 3)?;
             (part(&all, 0)?, part(&all, 1)?, part(&all, 2)?)
         } else {
             let both = mapped(memory, 1, 2)?;
-            (
-                split(mapped(queries, 0, 1)?)?,
-                part(&both, 0)?,
-                part(&both, 1)?,
-            )
+            (mapped(queries, 0, 1)?, part(&both, 0)?, part(&both, 1)?)
         };
-        if let Some(positions) = positions {
-            (q, k) = (positions.turn(&q)?, positions.turn(&k)?);
-        }
-        let scale = 1.0 / ((width / heads) as f64).sqrt();
-        let scores = (q * scale)?.matmul(&k.transpose(2, 3)?.contiguous()?)?; // (b, heads, t, s)
-        let weights = match &mask.keep {
-            None => softmax(&scores)?,
-            Some(keep) => masked_softmax(&scores, &spread(keep, (batch, heads, t, s))?)?,
-        };
-        let kept = dropout(&weights, self.settings.dropout, mode)?;
-        let heads = kept
-            .matmul(&v)?
-            .transpose(1, 2)?
-            .reshape((batch, t, width))?;
+        let AttentionSettings { heads, dropout, .. } = self.settings;
+        let attended = attend_by_heads((&q, &k, &v), heads, mask, positions, dropout, mode)?;
         Ok(Attended {
-            output: self.output.forward(&heads, mode)?,
-            weights,
+            output: self.output.forward(&attended.output, mode)?,
+            weights: attended.weights,
         })
     }
+}
+
+/// What heads take, side by side: the formula of [`MultiHeadAttention`] between the maps of its inputs and `W_o`, for
+/// whoever has maps under other names. `q` is `(b, t, width)`, `k` and `v` are `(b, s, width)`, and `heads` divides `width`.
+///
+/// # Errors
+/// [`Error::Shape`] for a mask of other sizes.
+pub(crate) fn attend_by_heads(
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    heads: usize,
+    mask: &AttentionMask,
+    positions: Option<&RotaryPositions>,
+    dropout: Fraction,
+    mode: &mut Mode<'_>,
+) -> Result<Attended> {
+    let (batch, t, width) = q.dims3()?;
+    let s = k.dim(1)?;
+    // (b, t, width) to (b, heads, t, width / heads)
+    let split = |x: &Tensor| {
+        x.reshape((batch, (), heads, width / heads))?
+            .transpose(1, 2)?
+            .contiguous()
+    };
+    let (mut q, mut k, v) = (split(q)?, split(k)?, split(v)?);
+    if let Some(positions) = positions {
+        (q, k) = (positions.turn(&q)?, positions.turn(&k)?);
+    }
+    let scale = 1.0 / ((width / heads) as f64).sqrt();
+    let scores = (q * scale)?.matmul(&k.transpose(2, 3)?.contiguous()?)?; // (b, heads, t, s)
+    let weights = match &mask.keep {
+        None => softmax(&scores)?,
+        Some(keep) => masked_softmax(&scores, &spread(keep, (batch, heads, t, s))?)?,
+    };
+    let kept = super::dropout(&weights, dropout, mode)?;
+    let output = kept
+        .matmul(&v)?
+        .transpose(1, 2)?
+        .reshape((batch, t, width))?;
+    Ok(Attended { output, weights })
+}
+
+/// Whether there are as many heads as can share a width, whose setting has the name `of`.
+pub(crate) fn heads_divide(place: &str, heads: usize, of: &str, width: usize) -> Result<()> {
+    size(place, "heads", heads)?;
+    if !width.is_multiple_of(heads) {
+        Err(Error::Settings(format!(
+            "{place}: `heads` is {heads} and `{of}` {width}; heads must divide {of}"
+        )))?;
+    }
+    Ok(())
 }
 
 /// A mask for every head and row.

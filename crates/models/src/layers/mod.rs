@@ -35,6 +35,7 @@ mod transformer;
 
 pub use activation::Activation;
 pub use attention::{Attended, AttentionMask, AttentionSettings, MultiHeadAttention};
+pub(crate) use attention::{attend_by_heads, heads_divide};
 pub use batch_norm::{BatchNorm, Normalization, Statistics};
 pub use bottleneck::Bottleneck;
 pub use conv_block::{ConvBlock, ConvSettings};
