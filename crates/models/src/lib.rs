@@ -16,8 +16,8 @@ mod tower;
 mod registry;
 
 pub use backbones::{
-    Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, ResnetPooling,
-    ResnetStem, Vit, VitPooling, Words,
+    Bert, BertPooling, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet,
+    ResnetPooling, ResnetStem, Vit, VitPooling, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;

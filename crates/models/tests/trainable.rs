@@ -5,8 +5,8 @@ use nearfar_core::{Encoded, Encoder, Finite, Fraction, Input, Mode, Parameter, P
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig,
-    Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    Bert, BertPooling, Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin,
+    ModelConfig, Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
 };
 
 mod support;
@@ -22,6 +22,27 @@ const TOKENS: InputShape = InputShape::Tokens { vocabulary: 7 };
 /// Each model of the registry, small, in its variants. A model that is added to the registry has to be added here.
 fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
     match model {
+        ModelConfig::Bert(_) => {
+            let small = Bert {
+                hidden: 8,
+                layers: 2,
+                heads: 2,
+                intermediate: 12,
+                positions: 5,
+                types: 1,
+                ..Bert::default()
+            };
+            let first = Bert {
+                width: Some(3),
+                layers: 1,
+                pooling: BertPooling::Cls,
+                normalize: false,
+                ..small.clone()
+            };
+            [small, first]
+                .map(|it| (ModelConfig::Bert(it), TOKENS))
+                .to_vec()
+        }
         ModelConfig::Conv4(_) => {
             let small = Conv4 {
                 channels: 6,
@@ -330,6 +351,11 @@ fn every_variable_gets_a_gradient_and_one_step_moves_it() -> Result<()> {
                     .max_all()?
                     .to_dtype(DType::F64)?
                     .to_scalar::<f64>()?;
+                if name.ends_with("attention.self.key.bias") {
+                    // It adds the same to all scores of a query, which a softmax does not see: the gradient is rounding.
+                    assert!(largest < 1e-6, "{model:?}: `{name}` {largest}");
+                    continue;
+                }
                 assert!(
                     largest.is_finite() && largest > 0.0,
                     "{model:?}: `{name}` {largest}"

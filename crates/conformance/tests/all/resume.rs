@@ -20,7 +20,7 @@ use nearfar_losses::{
 };
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{
-    Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet,
+    Bert, Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet,
     ResnetStem, Vit,
 };
 use nearfar_trainer::schedule::Cosine;
@@ -189,6 +189,14 @@ fn wide_miner(config: &MinerConfig) -> MinerConfig {
 
 fn small_model(config: &ModelConfig) -> ModelConfig {
     match config {
+        ModelConfig::Bert(it) => ModelConfig::Bert(Bert {
+            hidden: 8,
+            layers: 1,
+            heads: 2,
+            intermediate: 12,
+            positions: 8,
+            ..it.clone()
+        }),
         ModelConfig::Conv4(it) => ModelConfig::Conv4(Conv4 {
             width: 8,
             channels: 8,
@@ -445,7 +453,7 @@ impl Generated {
             | ModelConfig::Resnet(_)
             | ModelConfig::Vit(_) => glyphs(16),
             ModelConfig::Koch(_) => glyphs(65),
-            ModelConfig::Lstm(_) => Kind::Tokens,
+            ModelConfig::Bert(_) | ModelConfig::Lstm(_) => Kind::Tokens,
             _ => Kind::Features,
         };
         let labels: Vec<u32> = (0..CLASSES * SAMPLES)
