@@ -14,6 +14,7 @@ mod input_shape;
 mod tower;
 
 mod registry;
+mod sentence_folder;
 
 pub use backbones::{
     Bert, BertPooling, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet,
@@ -23,5 +24,6 @@ pub use init::Init;
 pub use input_shape::InputShape;
 pub use params::{MAX_NAME_BYTES, MAX_NUMBERS, MAX_TENSORS, Params, Weight};
 pub use registry::ModelConfig;
+pub use sentence_folder::SentenceFolder;
 pub use tower::{Backbone, Features, Head, Pooling, Tower};
 pub use weights_file::Differences;

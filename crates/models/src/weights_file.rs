@@ -113,7 +113,33 @@ impl Params {
     /// # Errors
     /// Those of [`load`](Self::load).
     pub fn load_safetensors(&self, bytes: &[u8], place: &str) -> Result<()> {
-        let (fitting, differences) = self.compare(bytes, place)?;
+        let (fitting, differences) = self.compare(bytes, place, &own_names)?;
+        if !differences.is_empty() {
+            Err(Error::Input(format!(
+                "{place} is of another model: {differences}"
+            )))?;
+        }
+        take(fitting)
+    }
+
+    /// [`load`](Self::load) of a file that others wrote: `renamed` gives the name here of a tensor of the file, or none where
+    /// it is not looked at. What is at `part` here may be missing, and then stays as it is.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), and when two tensors would have one name.
+    pub(crate) fn load_renamed(
+        &self,
+        path: &Path,
+        renamed: &dyn Fn(&str) -> Option<String>,
+        part: &str,
+    ) -> Result<()> {
+        let place = path.display().to_string();
+        let (fitting, mut differences) = self.compare(&read(path)?, &place, renamed)?;
+        let within = |name: &str| {
+            name.strip_prefix(part)
+                .is_some_and(|it| it.starts_with('.'))
+        };
+        differences.missing.retain(|name| !within(name));
         if !differences.is_empty() {
             Err(Error::Input(format!(
                 "{place} is of another model: {differences}"
@@ -130,7 +156,7 @@ impl Params {
         let path = path.as_ref();
         let place = path.display().to_string();
         let bytes = read(path)?;
-        let (fitting, differences) = self.compare(&bytes, &place)?;
+        let (fitting, differences) = self.compare(&bytes, &place, &own_names)?;
         if fitting.is_empty() || !differences.misshapen.is_empty() {
             Err(Error::Input(format!(
                 "{place} is of another model: {differences}"
@@ -150,7 +176,12 @@ impl Params {
     }
 
     /// Everything that fits, ready to be taken over, and all that does not.
-    fn compare(&self, bytes: &[u8], place: &str) -> Result<(Vec<(Weight, Tensor)>, Differences)> {
+    fn compare(
+        &self,
+        bytes: &[u8],
+        place: &str,
+        renamed: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Vec<(Weight, Tensor)>, Differences)> {
         let refused = |what: String| Error::Input(format!("{place}: {what}"));
         let header = bytes.get(..8).map_or(0, |bytes| {
             u64::from_le_bytes(bytes.try_into().expect("eight bytes were taken"))
@@ -175,14 +206,17 @@ impl Params {
                     "the name `{name}` is longer than {MAX_NAME_BYTES} bytes"
                 )))?;
             }
-            views.insert(name, view);
+            let Some(here) = renamed(&name) else { continue };
+            if let Some((other, _)) = views.insert(here.clone(), (name.clone(), view)) {
+                Err(refused(format!("`{other}` and `{name}` are both `{here}`")))?;
+            }
         }
         let mut model = self.named();
         let mut fitting = Vec::new();
         let mut differences = Differences::default();
-        for (name, view) in views {
+        for (name, (in_file, view)) in views {
             let Some(weight) = model.remove(&name) else {
-                differences.unexpected.push(name);
+                differences.unexpected.push(in_file);
                 continue;
             };
             if weight.var().dims() != view.shape() {
@@ -218,6 +252,11 @@ impl Params {
         differences.missing = model.into_keys().collect();
         Ok((fitting, differences))
     }
+}
+
+/// The names of a file that was written here.
+fn own_names(name: &str) -> Option<String> {
+    Some(name.to_owned())
 }
 
 fn take(fitting: Vec<(Weight, Tensor)>) -> Result<()> {

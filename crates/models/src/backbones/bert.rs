@@ -1,5 +1,7 @@
 //! A transformer over the words of a sentence.
 
+use std::path::Path;
+
 use candle_core::{DType, Result, Tensor};
 use nearfar_core::{Error, Fraction, Input, Mode, NonNegative, Positive};
 use serde::{Deserialize, Serialize};
@@ -164,6 +166,21 @@ impl Bert {
             width,
             params,
         ))
+    }
+
+    /// Reads a `model.safetensors` of Hugging Face's `BertModel` into what [`build`](Self::build) made in `params`. Names may
+    /// begin with `bert.`; `pooler` and `embeddings.position_ids`, which embeddings do not depend on, are not looked at. All else
+    /// must be there in its shape, but for `head`, which published files do not have: it stays as it is.
+    ///
+    /// # Errors
+    /// Those of [`Params::load`], with what is missing, unexpected or of another shape.
+    pub fn load_published(params: &Params, path: impl AsRef<Path>) -> Result<()> {
+        let renamed = |name: &str| {
+            let name = name.strip_prefix("bert.").unwrap_or(name);
+            let unused = name.starts_with("pooler.") || name == "embeddings.position_ids";
+            (!unused).then(|| name.to_owned())
+        };
+        params.load_renamed(path.as_ref(), &renamed, "head")
     }
 
     fn linear(&self, params: &Params, inputs: usize, outputs: usize) -> Result<Linear> {
