@@ -129,7 +129,7 @@ pub fn check(config: &DataConfig, root: &Path, seed: Seed, limit: usize) -> Chec
         Preparation::Images { .. } => decoded(&data, "pixels", &mut problems),
         Preparation::Sounds { .. } => decoded(&data, "frames", &mut problems),
         Preparation::Features { ref names, .. } => constant_columns(&data, names, &mut problems),
-        Preparation::Texts { .. } => {}
+        Preparation::Texts { .. } | Preparation::Tokenized { .. } => {}
     }
     Checked {
         problems,

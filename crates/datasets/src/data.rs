@@ -1,13 +1,16 @@
 //! Data that are ready to be learned from.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use nearfar_core::{Positive, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Annotation, Color, Dataset, Error, FrontEnd, Limits, LineFormat, LogMel, Size, Standardization,
-    Subset, Vocabulary,
+    Subset, Tokenizer, Vocabulary,
     error::{Fault, Sink, Strict, shown},
     formats::{
         file_bytes,
@@ -17,7 +20,7 @@ use crate::{
         said::{Annotated, Said, SaidColumns},
         sounds::{Origin, Sounds},
         table::{Table, TableColumns, Vectors},
-        texts::{RawTexts, TextColumns, Texts},
+        texts::{RawTexts, TextColumns, Texts, TokensOf},
     },
     rows::{Rows, RowsBuilder},
     split::{Division, Wishes, divide},
@@ -123,9 +126,9 @@ pub enum Shape {
     },
     /// Texts.
     Tokens {
-        /// Words that have a number, `<unk>` among them.
+        /// Words or tokens that have a number, `<unk>` among them.
         vocabulary: usize,
-        /// Words of a text at most.
+        /// How many a text has at most.
         length: usize,
     },
 }
@@ -166,6 +169,11 @@ pub enum Preparation {
         /// Words of a text at most.
         length: usize,
     },
+    /// Texts become tokens as a file says.
+    Tokenized {
+        /// The file, as it was read: the run does not need it any more.
+        tokenizer: Tokenizer,
+    },
 }
 
 impl Preparation {
@@ -185,6 +193,21 @@ impl Preparation {
                 vocabulary: vocabulary.len(),
                 length: *length,
             },
+            Self::Tokenized { tokenizer } => Shape::Tokens {
+                vocabulary: tokenizer.vocabulary(),
+                length: tokenizer.length(),
+            },
+        }
+    }
+
+    /// What makes numbers of a text, of texts.
+    fn tokens_of(&self) -> Option<Box<TokensOf<'_>>> {
+        match self {
+            Self::Texts { vocabulary, length } => {
+                Some(Box::new(|text| Ok(vocabulary.tokens(text, *length))))
+            }
+            Self::Tokenized { tokenizer } => Some(Box::new(|text| tokenizer.tokens(text))),
+            Self::Images { .. } | Self::Features { .. } | Self::Sounds { .. } => None,
         }
     }
 
@@ -194,7 +217,7 @@ impl Preparation {
             Self::Images { .. } => "images",
             Self::Features { .. } => "features",
             Self::Sounds { .. } => "sounds",
-            Self::Texts { .. } => "texts",
+            Self::Texts { .. } | Self::Tokenized { .. } => "texts",
         }
     }
 
@@ -255,7 +278,7 @@ impl Preparation {
                 standardize(&mut table, standardization.as_ref())?;
                 Ok(Arc::new(Vectors::new(table, &rows.finish())))
             }
-            Self::Texts { vocabulary, length } => {
+            Self::Texts { .. } | Self::Tokenized { .. } => {
                 let lines = self.lines(path, &limits)?;
                 let columns = TextColumns {
                     texts: vec![lines.column(&nearfar_catalogue::Column::Name("text".into()))?],
@@ -267,7 +290,10 @@ impl Preparation {
                 let (mut raw, mut rows) = (RawTexts::default(), RowsBuilder::default());
                 raw.add(&lines, &columns, "all", &|_| None, &mut rows, &mut Strict)?;
                 let rows = rows.finish();
-                let texts = Texts::new(raw, &rows, Annotation::Classes, vocabulary, *length);
+                let Some(tokens) = self.tokens_of() else {
+                    return Err(other_kind(self, "texts"));
+                };
+                let texts = Texts::new(raw, &rows, Annotation::Classes, &*tokens)?;
                 Ok(Arc::new(texts))
             }
         }
@@ -282,7 +308,8 @@ impl Preparation {
             header,
             more_columns: false,
         };
-        if matches!(self, Self::Texts { .. }) && path.extension().is_some_and(|it| it == "txt") {
+        let of_texts = matches!(self, Self::Texts { .. } | Self::Tokenized { .. });
+        if of_texts && path.extension().is_some_and(|it| it == "txt") {
             // A text a line: with one column there is nothing between columns.
             return Lines::of_texts(&label, &bytes, &mut Strict);
         }
@@ -354,11 +381,34 @@ pub(crate) enum Content {
 }
 
 /// What becomes of words.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Words {
     pub(crate) min_count: u64,
     pub(crate) most: Option<usize>,
     pub(crate) length: usize,
+    /// The file of a tokenizer, which then has its own vocabulary.
+    pub(crate) tokenizer: Option<PathBuf>,
+}
+
+impl Words {
+    /// What makes numbers of these texts, those that are trained on.
+    fn fitted<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Preparation, Error> {
+        let Some(path) = &self.tokenizer else {
+            return Ok(Preparation::Texts {
+                vocabulary: Vocabulary::of(texts, self.min_count, self.most),
+                length: self.length,
+            });
+        };
+        if self.min_count != 1 || self.most.is_some() {
+            return Err(Error::Settings(
+                "a `tokenizer` has its own vocabulary; leave out `min_count` and `most_words`"
+                    .into(),
+            ));
+        }
+        Ok(Preparation::Tokenized {
+            tokenizer: Tokenizer::read(path, self.length)?,
+        })
+    }
 }
 
 /// Divides what was read, and fits to its training part what is fitted: or takes what was stored.
@@ -451,16 +501,15 @@ pub(crate) fn assemble(
                         .iter()
                         .flat_map(|&row| &raw.texts[row as usize])
                         .map(String::as_str);
-                    Preparation::Texts {
-                        vocabulary: Vocabulary::of(texts, words.min_count, words.most),
-                        length: words.length,
-                    }
+                    words.fitted(texts)?
                 }
             };
-            let Preparation::Texts { vocabulary, length } = &preparation else {
-                return Err(other_kind(&preparation, "texts"));
+            let texts = {
+                let Some(tokens) = preparation.tokens_of() else {
+                    return Err(other_kind(&preparation, "texts"));
+                };
+                Texts::new(raw, &rows, annotation, &*tokens)?
             };
-            let texts = Texts::new(raw, &rows, annotation, vocabulary, *length);
             (Arc::new(texts), preparation, range)
         }
     };

@@ -15,6 +15,7 @@ mod rows;
 mod sound;
 mod split;
 mod standardization;
+mod tokenizer;
 mod vocabulary;
 
 mod samplers;
@@ -50,6 +51,7 @@ pub use sound::{
 };
 pub use split::{ClassName, HoldOut};
 pub use standardization::Standardization;
+pub use tokenizer::Tokenizer;
 pub use transforms::{
     Affine, ColorChange, Crop, Elastic, Erase, Flip, FrequencyMask, Gain, Noise, Normalize, Resize,
     TimeMask, Transform, TransformConfig, WhiteNoise, WordDropout, WordSwap,

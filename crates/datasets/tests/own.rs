@@ -356,6 +356,67 @@ fn what_is_wrong_with_a_table_is_all_listed() {
 }
 
 #[test]
+fn texts_can_be_read_by_a_published_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    // Words between blanks; all others are number 0.
+    write(
+        "tokenizer.json",
+        r#"{ "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": { "type": "Lowercase" },
+             "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+             "model": { "type": "WordLevel", "unk_token": "?", "vocab": { "?": 0, "a": 1, "cat": 2, "wolf": 3, "b-c": 7 } } }"#,
+    );
+    write(
+        "t.csv",
+        "text,label,split\nA cat b-c a,pet,train\na wolf,wild,train\nthe cat,wild,test\n",
+    );
+    let text = "data.texts = { path = \"DIR/t.csv\", split = \"split\", tokenizer = \"DIR/tokenizer.json\", length = 3 }";
+    let data = load(text, &folder).unwrap();
+    let shape = Shape::Tokens {
+        vocabulary: 8,
+        length: 3,
+    };
+    assert_eq!(data.shape(), shape);
+    assert_eq!(pixels(&*data.train, 0), [1., 2., 7.]);
+    assert_eq!(pixels(&*data.evaluation[0].dataset, 0), [0., 2.]);
+
+    // What a run stores needs the file no more, for the same data and for new ones.
+    let stored = serde_json::to_string(&data.preparation).unwrap();
+    fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let preparation: Preparation = serde_json::from_str(&stored).unwrap();
+    assert_eq!(preparation, data.preparation);
+    let again = config(text, &folder)
+        .load_prepared(Path::new("unused"), Seed(1), &preparation)
+        .unwrap();
+    assert_eq!(pixels(&*again.train, 0), [1., 2., 7.]);
+    write("new.txt", "Wolf b-c\n");
+    let new = preparation.open(&folder.path().join("new.txt")).unwrap();
+    assert_eq!(pixels(&*new, 0), [3., 7.]);
+
+    let error = load_error(text, &folder);
+    assert!(
+        error.starts_with("cannot read DIR/tokenizer.json"),
+        "{error}"
+    );
+    let error = load_error(&text.replace("length = 3", "most_words = 3"), &folder);
+    assert!(error.contains("its own vocabulary"), "{error}");
+    write("tokenizer.json", "{}");
+    let error = load_error(text, &folder);
+    assert!(
+        error.starts_with("the tokenizer DIR/tokenizer.json: is no"),
+        "{error}"
+    );
+    // Features do not fit a run that has read texts.
+    write("f.csv", "x,label\n1,a\n2,b\n3,a\n4,b\n");
+    let table = config("data.table = { path = \"DIR/f.csv\" }", &folder);
+    assert!(
+        table
+            .load_prepared(Path::new("unused"), Seed(1), &preparation)
+            .is_err()
+    );
+}
+
+#[test]
 fn texts_and_pairs_come_from_any_kind_of_lines() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();

@@ -137,6 +137,7 @@ fn embedded(
     let text = matches!(
         trained.preparation,
         nearfar_datasets::Preparation::Texts { .. }
+            | nearfar_datasets::Preparation::Tokenized { .. }
     );
     if text && !path.exists() && !["train", "validation", "test", "unseen"].contains(&word) {
         let file = tempfile_with(word)?;

@@ -52,6 +52,7 @@ impl Default for Asked<'_> {
                 min_count: 1,
                 most: None,
                 length: super::sets::LENGTH,
+                tokenizer: None,
             },
             class: None,
             log_mel: None,
@@ -101,6 +102,7 @@ impl<'a> From<&'a TextSet> for Asked<'a> {
                 min_count: set.min_count,
                 most: set.most_words,
                 length: set.length,
+                tokenizer: set.tokenizer.clone(),
             },
             ..Self::default()
         }
@@ -115,6 +117,7 @@ impl<'a> From<&'a PairSet> for Asked<'a> {
                 min_count: set.min_count,
                 most: set.most_words,
                 length: set.length,
+                tokenizer: set.tokenizer.clone(),
             },
             ..Self::default()
         }
@@ -192,9 +195,9 @@ pub(super) fn read(
             (rows, content)
         }
         Layout::Tables { tables } => read_table(&folder, set, tables, asked, limits, sink)?,
-        Layout::TextPairs(pairs) => read_pairs(&folder, pairs, asked.words, limits, sink)?,
-        Layout::LabeledTexts(texts) => read_texts(&folder, texts, asked.words, limits, sink)?,
-        Layout::LabeledJson(json) => read_json(&folder, json, asked.words, limits)?,
+        Layout::TextPairs(pairs) => read_pairs(&folder, pairs, &asked.words, limits, sink)?,
+        Layout::LabeledTexts(texts) => read_texts(&folder, texts, &asked.words, limits, sink)?,
+        Layout::LabeledJson(json) => read_json(&folder, json, &asked.words, limits)?,
         other => {
             return Err(Error::Settings(format!(
                 "`data.{name}` has the layout `{}`, which is not read yet",
@@ -492,7 +495,7 @@ fn text_bytes(
 fn read_pairs(
     folder: &Path,
     pairs: &TextPairs,
-    words: Words,
+    words: &Words,
     limits: &Limits,
     sink: &mut dyn Sink,
 ) -> Result<(Rows, Content), Error> {
@@ -529,7 +532,7 @@ fn read_pairs(
         raw,
         annotation: Annotation::ScoredPairs,
         range: Some(pairs.range),
-        words,
+        words: words.clone(),
     };
     Ok((rows.finish(), content))
 }
@@ -552,7 +555,7 @@ fn labeled_lines(
 fn read_texts(
     folder: &Path,
     texts: &LabeledTexts,
-    words: Words,
+    words: &Words,
     limits: &Limits,
     sink: &mut dyn Sink,
 ) -> Result<(Rows, Content), Error> {
@@ -587,7 +590,7 @@ fn read_texts(
         raw,
         annotation: Annotation::Classes,
         range: None,
-        words,
+        words: words.clone(),
     };
     Ok((rows, content))
 }
@@ -595,7 +598,7 @@ fn read_texts(
 fn read_json(
     folder: &Path,
     json: &LabeledJson,
-    words: Words,
+    words: &Words,
     limits: &Limits,
 ) -> Result<(Rows, Content), Error> {
     fn parsed<T: serde::de::DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, Error> {
@@ -640,7 +643,7 @@ fn read_json(
         raw,
         annotation: Annotation::Classes,
         range: None,
-        words,
+        words: words.clone(),
     };
     Ok((rows.finish(), content))
 }

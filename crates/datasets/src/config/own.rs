@@ -560,6 +560,7 @@ pub(super) fn texts(
         min_count: set.min_count,
         most: set.most_words,
         length: set.length,
+        tokenizer: set.tokenizer.clone(),
     };
     of_texts(&lines, &columns, set.test, set.hold_out, None, words, sink)
 }
@@ -596,6 +597,7 @@ pub(super) fn pairs(
         min_count: set.min_count,
         most: set.most_words,
         length: set.length,
+        tokenizer: set.tokenizer.clone(),
     };
     of_texts(
         &lines,

@@ -86,7 +86,9 @@ settings_with_classes! {
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.
         most_words: Option<usize> = None,
-        /// Words of a text at most; the rest is cut off.
+        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
+        tokenizer: Option<PathBuf> = None,
+        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
         length: usize = LENGTH,
     }
 }
@@ -128,7 +130,9 @@ settings! {
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.
         most_words: Option<usize> = None,
-        /// Words of a text at most; the rest is cut off.
+        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
+        tokenizer: Option<PathBuf> = None,
+        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
         length: usize = LENGTH,
     }
 }
@@ -352,7 +356,9 @@ settings_with_classes! {
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.
         most_words: Option<usize> = None,
-        /// Words of a text at most; the rest is cut off.
+        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
+        tokenizer: Option<PathBuf> = None,
+        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
         length: usize = LENGTH,
         /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
         test: Option<Fraction> = None,
@@ -386,7 +392,9 @@ settings! {
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.
         most_words: Option<usize> = None,
-        /// Words of a text at most; the rest is cut off.
+        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
+        tokenizer: Option<PathBuf> = None,
+        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
         length: usize = LENGTH,
         /// Part of the pairs that is held out as `test`; 0.2 where nothing is said and the data name no parts.
         test: Option<Fraction> = None,

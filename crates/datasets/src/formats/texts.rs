@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Annotation, Dataset, Error, Sample, Value, Vocabulary,
+    Annotation, Dataset, Error, Sample, Value,
     error::{Fault, Sink},
     formats::{
         lines::{Line, Lines},
@@ -164,25 +164,22 @@ pub(crate) struct Texts {
     classes: Arc<[String]>,
 }
 
+/// Makes numbers of a text.
+pub(crate) type TokensOf<'a> = dyn Fn(&str) -> Result<Vec<u32>, Error> + 'a;
+
 impl Texts {
-    /// These texts by this vocabulary, `length` words of each at most.
+    /// These texts as numbers.
     pub(crate) fn new(
         raw: RawTexts,
         rows: &Rows,
         annotation: Annotation,
-        vocabulary: &Vocabulary,
-        length: usize,
-    ) -> Self {
+        tokens: &TokensOf<'_>,
+    ) -> Result<Self, Error> {
         let tokens = raw
             .texts
             .iter()
-            .map(|texts| {
-                texts
-                    .iter()
-                    .map(|text| vocabulary.tokens(text, length))
-                    .collect()
-            })
-            .collect();
+            .map(|texts| texts.iter().map(|text| tokens(text)).collect())
+            .collect::<Result<_, Error>>()?;
         // Of labeled pairs the class `1` is 1, whether or not there is a `0`.
         let labels = match annotation {
             Annotation::LabeledPairs => rows
@@ -196,13 +193,13 @@ impl Texts {
             Annotation::LabeledPairs => vec!["apart".to_owned(), "together".to_owned()].into(),
             _ => rows.classes.clone().into(),
         };
-        Self {
+        Ok(Self {
             raw,
             tokens,
             annotation,
             labels,
             classes,
-        }
+        })
     }
 }
 
@@ -245,6 +242,7 @@ impl Dataset for Texts {
 mod tests {
     use super::*;
     use crate::{
+        Vocabulary,
         check::Problems,
         formats::lines::{LineFormat, Reading},
     };
@@ -285,7 +283,8 @@ mod tests {
         );
         assert!(messages[2].contains("NaN") && messages[3].contains("`x`"));
         let vocabulary = Vocabulary::of(["a cat a dog"], 1, None);
-        let texts = Texts::new(raw, &rows, columns.annotation(), &vocabulary, 1);
+        let tokens = |text: &str| Ok(vocabulary.tokens(text, 1));
+        let texts = Texts::new(raw, &rows, columns.annotation(), &tokens).expect("words");
         assert_eq!(
             texts.sample(0).expect("in memory").inputs,
             [Value::Tokens(vec![1]), Value::Tokens(vec![1])]
@@ -306,7 +305,8 @@ mod tests {
         let (raw, rows, messages) = read(b"a,b,same\nx,y,true\nx,z,1\nx,w,\nx,v,maybe\n", &columns);
         assert_eq!(messages.len(), 2);
         let vocabulary = Vocabulary::of(["x"], 1, None);
-        let texts = Texts::new(raw, &rows, columns.annotation(), &vocabulary, 9);
+        let tokens = |text: &str| Ok(vocabulary.tokens(text, 9));
+        let texts = Texts::new(raw, &rows, columns.annotation(), &tokens).expect("words");
         assert_eq!(texts.labels(), [1, 1]);
     }
 }
