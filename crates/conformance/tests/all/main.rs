@@ -4,6 +4,7 @@ mod agreement;
 mod golden;
 mod joined;
 mod learns;
+mod minilm;
 mod presets;
 mod resume;
 mod table;
