@@ -30,7 +30,8 @@ use crate::{Compares, Join, Reads};
 /// `beta`, which `nu` pushes down: `nu · β` is added, with `per_class` summed over the triplets and divided as the rest.
 ///
 /// The parts are `triplet`, and `beta` where it is learned. With one class, or all classes distinct, there is no triplet and
-/// nothing to learn. All triplets are taken without a list, row by row, in `O(n²)` time and without the matrix where the CPU's engine serves, under the reducers `divisor`, `mean` and `sum`.
+/// nothing to learn. All triplets are taken without a list under the reducers `divisor`, `mean` and `sum`: by the matrix, or
+/// where the CPU's engine serves row by row, in `O(n² d)` time and `O(n d)` memory.
 ///
 /// Source: Wu, Manmatha, Smola, Krähenbühl, "Sampling matters in deep embedding learning", ICCV 2017,
 /// <https://arxiv.org/abs/1706.07567>, equation 5. Agrees with `MarginLoss` of pytorch-metric-learning 2.9.
@@ -142,16 +143,43 @@ struct Sums {
     active: usize,
 }
 
-/// What rows share: the boundaries, and what is counted of each. Whole numbers, so that the order of rows does not show.
+/// What all rows are seen with, and what each leaves behind: a row seen twice leaves the same.
 struct Sides {
     margin: f32,
     betas: Vec<f64>,
     /// The boundary of each anchor; none where all have the first.
     labels: Vec<u32>,
+    /// Of each anchor.
+    counts: Vec<Counts>,
+}
+
+/// What is counted of an anchor.
+#[derive(Default)]
+struct Counts {
+    triplets: AtomicU64,
+    /// Sides above zero.
     above: AtomicU64,
-    /// The derivative of the sum by each boundary.
-    pulls: Vec<AtomicI64>,
-    triplets: Vec<AtomicU64>,
+    /// The derivative of the anchor's sum by its boundary.
+    pull: AtomicI64,
+}
+
+impl Sides {
+    fn boundary(&self, anchor: usize) -> usize {
+        self.labels.get(anchor).map_or(0, |&it| it as usize)
+    }
+
+    /// The triplets of each boundary, the sum's derivative by it, and all sides above zero.
+    fn sums(&self) -> (Vec<f64>, Vec<f64>, f64) {
+        let mut triplets = vec![0f64; self.betas.len()];
+        let (mut pulls, mut above) = (triplets.clone(), 0f64);
+        for (anchor, counts) in self.counts.iter().enumerate() {
+            let boundary = self.boundary(anchor);
+            triplets[boundary] += counts.triplets.load(Relaxed) as f64;
+            pulls[boundary] += counts.pull.load(Relaxed) as f64;
+            above += counts.above.load(Relaxed) as f64;
+        }
+        (triplets, pulls, above)
+    }
 }
 
 /// All triplets of an anchor: a positive is in as many as there are negatives, and the other way round.
@@ -160,8 +188,8 @@ struct ByRow(Arc<Sides>);
 impl RowFunctional for ByRow {
     fn row(&self, mut row: Row<'_>) -> [RowSum; 2] {
         let sides = &*self.0;
-        let boundary = sides.labels.get(row.anchor).map_or(0, |&it| it as usize);
-        let (beta, margin) = (sides.betas[boundary] as f32, sides.margin);
+        let (beta, margin) = (sides.betas[sides.boundary(row.anchor)] as f32, sides.margin);
+        let counts = &sides.counts[row.anchor];
         let (positives, negatives) = (row.positives.len(), row.negatives_len());
         let (near, far) = row.split();
         let (mut ours, mut others) = (0f64, 0f64);
@@ -182,10 +210,10 @@ impl RowFunctional for ByRow {
         }
         let triplets = positives * negatives;
         let above = p * negatives + q * positives;
-        sides.above.fetch_add(above as u64, Relaxed);
-        sides.triplets[boundary].fetch_add(triplets as u64, Relaxed);
+        counts.triplets.store(triplets as u64, Relaxed);
+        counts.above.store(above as u64, Relaxed);
         let pull = (q * positives) as i64 - (p * negatives) as i64;
-        sides.pulls[boundary].fetch_add(pull, Relaxed);
+        counts.pull.store(pull, Relaxed);
         let active = triplets - (positives - p) * (negatives - q);
         let sum = RowSum {
             value: ours * negatives as f64 + others * positives as f64,
@@ -258,7 +286,6 @@ impl OverMargin {
         if way.is_none() {
             return Ok(None);
         }
-        let boundaries = self.beta.elem_count();
         let sides = Sides {
             margin: self.settings.margin.get() as f32,
             betas: host(&self.beta)?,
@@ -266,12 +293,8 @@ impl OverMargin {
                 true => comparison.anchors.labels.clone(),
                 false => Vec::new(),
             },
-            above: AtomicU64::new(0),
-            pulls: std::iter::repeat_with(AtomicI64::default)
-                .take(boundaries)
-                .collect(),
-            triplets: std::iter::repeat_with(AtomicU64::default)
-                .take(boundaries)
+            counts: std::iter::repeat_with(Counts::default)
+                .take(comparison.anchors.len())
                 .collect(),
         };
         let sides = Arc::new(sides);
@@ -284,17 +307,15 @@ impl OverMargin {
         let Some(value) = part.value else {
             return Ok(None);
         };
-        let pulls = sides.pulls.iter();
-        let pulls = pulls.map(|it| it.load(Relaxed) as f64).collect();
+        let (triplets, pulls, above) = sides.sums();
         let value = match self.settings.learn_beta {
             true => (value + known_from(self.beta.as_tensor(), 0.0, pulls)?)?,
             false => value,
         };
-        let triplets = sides.triplets.iter();
         Ok(Some(Sums {
             value,
-            triplets: triplets.map(|it| it.load(Relaxed) as f64).collect(),
-            above: sides.above.load(Relaxed) as f64,
+            triplets,
+            above,
             active: part.active,
         }))
     }
@@ -406,9 +427,10 @@ impl OverMargin {
 impl Loss for OverMargin {
     fn evaluate(&self, comparison: &Comparison<'_>, rng: &mut Rng) -> Result<Evaluated> {
         let reducer = &self.reducer;
-        let summed = *reducer == (Reducer::Divisor {})
-            || *reducer == (Reducer::Mean {})
-            || *reducer == (Reducer::Sum {});
+        let summed = matches!(
+            reducer,
+            Reducer::Divisor {} | Reducer::Mean {} | Reducer::Sum {}
+        );
         if self.mining.takes_all() && summed {
             self.check(comparison)?;
             let sums = match self.of_rows(comparison)? {

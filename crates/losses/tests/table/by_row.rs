@@ -25,7 +25,7 @@ fn by_row() -> Vec<LossConfig> {
     let all = LossConfig::all().into_iter().filter(|config| {
         let by_class = matches!(config.reads(), Reads::Classes | Reads::ClassesOrPairs);
         let plain = config.family() == Family::Batches;
-        by_class && (!plain || ["angular", "instance"].contains(&config.name()))
+        by_class && (!plain || ["angular", "instance", "margin"].contains(&config.name()))
     });
     let forms = [
         "nt_xent = { form = \"decoupled\" }",
@@ -45,6 +45,8 @@ fn by_row() -> Vec<LossConfig> {
         "normalized_softmax = { unit_rows = false }",
         "soft_triple = { centers = 3, regularizer = 0.0 }",
         "subcenter_arcface = { centers = 1 }",
+        "margin = { learn_beta = true, nu = 0.1 }",
+        "margin = { learn_beta = true, per_class = true, nu = 0.1, beta = 0.7 }",
     ];
     let forms = forms.map(|form| {
         let only: Only = toml::from_str(&format!("loss.{form}")).expect("settings");
