@@ -77,10 +77,11 @@ impl MatrixLoss for MultiSupCon {
         let least = self.least_overlap.get();
         let mut targets = SoftTargets::none((n, m));
         for row in 0..n {
-            let mut chosen = targets.places(row, m, &own);
-            chosen.retain(|&it| overlaps[it] >= least && overlaps[it] > 0.0);
-            let weight = |&it: &usize| (it, overlaps[it] / chosen.len() as f64);
-            targets.push(row, chosen.iter().map(weight));
+            let share = |place: usize| {
+                let overlap = overlaps[place];
+                (overlap >= least && overlap > 0.0).then_some(overlap)
+            };
+            targets.push(row, &own, share, |shares| shares.len() as f64);
         }
         // Distances are negative similarities.
         targets.terms(view, &(&view.matrix * (-1.0 / self.temperature.get()))?)

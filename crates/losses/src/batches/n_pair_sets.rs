@@ -62,11 +62,11 @@ impl MatrixLoss for NPairSets {
         let own = own(view.comparison);
         let mut targets = SoftTargets::none((n, m));
         for row in 0..n {
-            let mut places = targets.places(row, m, &own);
-            let all: u32 = places.iter().map(|&place| common[place].0).sum();
-            places.retain(|&place| common[place].0 > 0);
-            let weight = |&place: &usize| (place, f64::from(common[place].0) / f64::from(all));
-            targets.push(row, places.iter().map(weight));
+            let share = |place: usize| {
+                let common = common[place].0;
+                (common > 0).then_some(f64::from(common))
+            };
+            targets.push(row, &own, share, |shares| shares.iter().sum());
         }
         targets.terms(view, &view.matrix.neg()?) // Distances are negative similarities.
     }

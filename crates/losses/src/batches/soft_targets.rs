@@ -8,9 +8,11 @@ use crate::over::matrix::View;
 
 /// What each anchor shall find among which rows, row-major.
 pub(super) struct SoftTargets {
+    /// Anchors.
+    rows: usize,
     /// How much of it each row is; 0 for most.
     weights: Vec<f64>,
-    /// 1 for the rows that it is to be told from, itself among them.
+    /// 1 for the rows that it is compared with: all but itself.
     others: Vec<f64>,
     /// The anchors with something to find.
     anchors: Vec<u32>,
@@ -20,29 +22,40 @@ impl SoftTargets {
     /// Nothing yet, for so many anchors and references.
     pub(super) fn none((n, m): (usize, usize)) -> Self {
         Self {
+            rows: n,
             weights: vec![0.0; n * m],
             others: vec![0.0; n * m],
             anchors: Vec::new(),
         }
     }
 
-    /// The places of the rows that an anchor is compared with, which are all but itself: `own` says which that is.
-    pub(super) fn places(&mut self, row: usize, m: usize, own: &[bool]) -> Vec<usize> {
-        let places: Vec<usize> = (row * m..(row + 1) * m).filter(|&it| !own[it]).collect();
-        places.iter().for_each(|&place| self.others[place] = 1.0);
-        places
-    }
-
-    /// Adds an anchor with the places and weights of its targets, if there are any.
-    pub(super) fn push(&mut self, row: usize, targets: impl Iterator<Item = (usize, f64)>) {
-        let mut found = false;
-        for (place, weight) in targets {
-            self.weights[place] = weight;
-            found = true;
+    /// Adds an anchor, which is compared with all references but itself: `own` says which that is, and `share` how much of
+    /// what it shall find is at a place; an anchor that shall find nothing has no term. Shares come in any unit, and are divided
+    /// by `total` of those that there are.
+    pub(super) fn push(
+        &mut self,
+        row: usize,
+        own: &[bool],
+        share: impl Fn(usize) -> Option<f64>,
+        total: impl FnOnce(&[f64]) -> f64,
+    ) {
+        let m = own.len() / self.rows;
+        let (mut places, mut shares) = (Vec::new(), Vec::new());
+        for place in (row * m..(row + 1) * m).filter(|&place| !own[place]) {
+            self.others[place] = 1.0;
+            if let Some(share) = share(place) {
+                places.push(place);
+                shares.push(share);
+            }
         }
-        if found {
-            self.anchors.push(row as u32);
+        if places.is_empty() {
+            return;
         }
+        let total = total(&shares);
+        for (place, share) in places.into_iter().zip(shares) {
+            self.weights[place] = share / total;
+        }
+        self.anchors.push(row as u32);
     }
 
     /// `−Σ_j w(i, j) (s(i, j) − log Σ_a exp(s(i, a)))` of each anchor with a target.
