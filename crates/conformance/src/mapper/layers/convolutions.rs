@@ -3,9 +3,10 @@
 use candle_core::{DType, Tensor};
 use nearfar_core::Mode;
 use nearfar_kernels::{ConvBlock, conv_block};
-use nearfar_models::layers::{BasicBlock, Conv, Convolution, Linear, Normalization, Statistics};
+use nearfar_models::layers::{BasicBlock, Conv, Convolution, Linear, Normalization};
 
-use super::bench::{Bench, agree, size, sizes, training};
+use super::fixture::{Fixture, agree, size, sizes, training};
+use super::norms::statistics;
 use crate::golden::{Given, Mapped, Outputs, Settings};
 
 pub(super) fn linear(
@@ -14,13 +15,11 @@ pub(super) fn linear(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let (inputs, width) = (size(params, "in_features")?, size(params, "out_features")?);
     let bias = params.flag_or("bias", true)?;
-    let layer = Linear::new(&bench.params, inputs, width, bias)?;
-    bench.set_all(given)?;
-    let output = training(|mode| layer.forward(&bench.input, mode))?;
-    bench.backward(given, &output, outputs)
+    let layer = Linear::new(&fixture.params, inputs, width, bias)?;
+    fixture.layer(given, outputs, |x, mode| layer.forward(x, mode))
 }
 
 pub(super) fn convolution<const N: usize>(
@@ -29,7 +28,7 @@ pub(super) fn convolution<const N: usize>(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let channels = (size(params, "in_channels")?, size(params, "out_channels")?);
     let kernel = sizes::<N>(params, "kernel_size")?.unwrap_or([1; N]);
     let settings = Conv {
@@ -40,16 +39,16 @@ pub(super) fn convolution<const N: usize>(
     };
     // Not every case that has none says so.
     let bias = params.flag_or("bias", given.find("bias").is_some())?;
-    let layer = Convolution::new(&bench.params, channels, kernel, settings, bias)?;
-    bench.set_all(given)?;
-    let output = training(|mode| layer.forward(&bench.input, mode))?;
-    block_agrees(&bench, kernel, settings, &output)?;
-    bench.backward(given, &output, outputs)
+    let layer = Convolution::new(&fixture.params, channels, kernel, settings, bias)?;
+    fixture.set_all(given)?;
+    let output = training(|mode| layer.forward(&fixture.input, mode))?;
+    block_agrees(&fixture, kernel, settings, &output)?;
+    fixture.backward(given, &output, outputs)
 }
 
 /// The operation that does all that follows a convolution gives the same where it can.
 fn block_agrees<const N: usize>(
-    bench: &Bench,
+    fixture: &Fixture,
     kernel: [usize; N],
     settings: Conv<N>,
     output: &Tensor,
@@ -68,15 +67,15 @@ fn block_agrees<const N: usize>(
         relu: false,
         pool: 1,
     };
-    let Some(weight) = bench.params.find("weight") else {
+    let Some(weight) = fixture.params.find("weight") else {
         return Ok(());
     };
     let weight = weight.value();
-    let bias = match bench.params.find("bias") {
+    let bias = match fixture.params.find("bias") {
         Some(bias) => bias.value(),
         None => Tensor::zeros(weight.dim(0)?, DType::F64, weight.device())?,
     };
-    let block = conv_block(&bench.input, &weight, None, &bias, None, &block)?;
+    let block = conv_block(&fixture.input, &weight, None, &bias, None, &block)?;
     agree("a convolution and a block", &block.output, output)
 }
 
@@ -86,26 +85,22 @@ pub(super) fn basic_block(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let mut bench = Bench::new(given)?;
-    bench.peer = |name| name.replace("downsample.", "down.");
+    let mut fixture = Fixture::new(given)?;
+    fixture.peer = |name| vec![name.replace("downsample.", "down.")];
     let channels = (size(params, "in")?, size(params, "out")?);
     let stride = size(params, "stride")?;
     let trains = !given.case.name.ends_with(".eval"); // Nothing but the name tells.
     let norm = Normalization {
-        // Gradients of parameters in evaluation are those of frozen statistics.
-        statistics: match trains {
-            true => Statistics::Batch,
-            false => Statistics::Frozen,
-        },
+        statistics: statistics(trains),
         ..Normalization::default()
     };
-    let block = BasicBlock::new(&bench.params, channels, stride, norm)?;
-    bench.set_all(given)?;
-    let output = training(|mode| block.forward(&bench.input, mode))?;
-    bench.backward(given, &output, outputs)?;
+    let block = BasicBlock::new(&fixture.params, channels, stride, norm)?;
+    fixture.set_all(given)?;
+    let output = training(|mode| block.forward(&fixture.input, mode))?;
     if !trains {
-        let evaluated = block.forward(&bench.input, &mut Mode::Eval)?;
+        let evaluated = block.forward(&fixture.input, &mut Mode::Eval)?;
         agree("frozen and evaluated", &output, &evaluated)?;
     }
-    bench.statistics(".after", outputs)
+    fixture.backward(given, &output, outputs)?;
+    fixture.statistics(".after", outputs)
 }

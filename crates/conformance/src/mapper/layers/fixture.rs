@@ -8,29 +8,45 @@ use nearfar_models::Params;
 use crate::golden::{Array, Given, Mapped, Outputs, Settings, Trouble};
 
 /// A layer's parameters, and what it reads.
-pub(super) struct Bench {
+pub(super) struct Fixture {
     pub(super) params: Params,
     pub(super) input: Var,
-    /// From our names to the peer's, where they differ.
-    pub(super) peer: fn(&str) -> String,
+    /// From our names to the peer's, where they differ; a parameter may be the sum of several of the peer's.
+    pub(super) peer: fn(&str) -> Vec<String>,
 }
 
-impl Bench {
+impl Fixture {
     pub(super) fn new(given: &Given<'_>) -> Mapped<Self> {
         Ok(Self {
             params: parameters()?,
             input: Var::from_tensor(&given.tensor("input", DType::F64)?)?,
-            peer: str::to_owned,
+            peer: |name| vec![name.to_owned()],
         })
     }
 
     /// Gives every parameter what the peer had in it.
     pub(super) fn set_all(&self, given: &Given<'_>) -> Mapped<()> {
         for parameter in self.params.parameters() {
-            let values = given.tensor(&(self.peer)(&parameter.name), DType::F64)?;
+            let parts = (self.peer)(&parameter.name)
+                .iter()
+                .map(|name| given.tensor(name, DType::F64))
+                .collect::<Mapped<Vec<_>>>()?;
+            let values = Tensor::stack(&parts, 0)?.sum(0)?;
             self.params.set(&parameter.name, &values)?;
         }
         Ok(())
+    }
+
+    /// What a layer with the peer's weights gives in training, and the gradients.
+    pub(super) fn layer(
+        &self,
+        given: &Given<'_>,
+        outputs: &mut Outputs,
+        forward: impl FnOnce(&Tensor, &mut Mode<'_>) -> candle_core::Result<Tensor>,
+    ) -> Mapped<()> {
+        self.set_all(given)?;
+        let output = training(|mode| forward(&self.input, mode))?;
+        self.backward(given, &output, outputs)
     }
 
     /// The output, and the gradients of `Σ output · cotangent`: of the input and of every parameter.
@@ -76,9 +92,10 @@ impl Bench {
     pub(super) fn put_gradients(&self, gradients: &GradStore, outputs: &mut Outputs) -> Mapped<()> {
         for parameter in self.params.parameters() {
             if parameter.trained {
-                let name = (self.peer)(&parameter.name);
                 let gradient = gradient(gradients, &parameter.var)?;
-                outputs.put_tensor(format!("grad_{name}"), &gradient)?;
+                for name in (self.peer)(&parameter.name) {
+                    outputs.put_tensor(format!("grad_{name}"), &gradient)?;
+                }
             }
         }
         Ok(())
@@ -87,10 +104,10 @@ impl Bench {
     /// What the running statistics have become.
     pub(super) fn statistics(&self, suffix: &str, outputs: &mut Outputs) -> Mapped<()> {
         for parameter in self.params.parameters() {
-            let name = (self.peer)(&parameter.name);
-            let running = name.ends_with("running_mean") || name.ends_with("running_var");
-            if running {
-                outputs.put_tensor(format!("{name}{suffix}"), &parameter.var)?;
+            for name in (self.peer)(&parameter.name) {
+                if name.ends_with("running_mean") || name.ends_with("running_var") {
+                    outputs.put_tensor(format!("{name}{suffix}"), &parameter.var)?;
+                }
             }
         }
         Ok(())

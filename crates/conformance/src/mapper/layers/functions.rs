@@ -9,7 +9,7 @@ use nearfar_losses::ToCenters;
 use nearfar_models::layers::{Activation, PRelu, dropout as drop_numbers};
 
 use super::Run;
-use super::bench::{Bench, size, training};
+use super::fixture::{Fixture, size};
 use crate::golden::{Given, Mapped, Outputs, Settings, Trouble};
 use crate::mapper::metric::rows_of_zeros;
 
@@ -46,7 +46,7 @@ fn run_activation(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let activation = by_name(name).ok_or_else(|| Trouble::unmapped(name))?;
     let activation = match activation {
         Activation::LeakyRelu { slope } => Activation::LeakyRelu {
@@ -57,7 +57,7 @@ fn run_activation(
         },
         plain => plain,
     };
-    bench.backward(given, &activation.forward(&bench.input)?, outputs)
+    fixture.backward(given, &activation.forward(&fixture.input)?, outputs)
 }
 
 /// Functions along one dimension; ours go along the last.
@@ -67,17 +67,17 @@ pub(super) fn along(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
-    let last = bench.input.rank() - 1;
+    let fixture = Fixture::new(given)?;
+    let last = fixture.input.rank() - 1;
     let dim = params.count("dim")?.unwrap_or(last);
-    let turned = bench.input.transpose(dim, last)?.contiguous()?;
+    let turned = fixture.input.transpose(dim, last)?.contiguous()?;
     let output = match name {
         "softmax" => softmax(&turned)?.transpose(dim, last)?,
         "log_softmax" => log_softmax(&turned)?.transpose(dim, last)?,
         "logsumexp" if dim == last => log_sum_exp(&turned)?,
         other => return Err(Trouble::unmapped(format!("{other} along {dim}"))),
     };
-    bench.backward(given, &output, outputs)
+    fixture.backward(given, &output, outputs)
 }
 
 pub(super) fn cdist(
@@ -86,9 +86,9 @@ pub(super) fn cdist(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     match params.number_or("p", 2.0)? {
-        2.0 => bench.backward(given, &euclidean(&bench.input, &bench.input)?, outputs),
+        2.0 => fixture.backward(given, &euclidean(&fixture.input, &fixture.input)?, outputs),
         p => Err(Trouble::unmapped(format!("p = {p}"))),
     }
 }
@@ -99,19 +99,19 @@ pub(super) fn normalize(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let (p, eps) = (params.number_or("p", 2.0)?, params.number_or("eps", 1e-12)?);
     let dim = params.count("dim")?;
-    if eps != TINY_NORM || dim != Some(bench.input.rank() - 1) {
+    if eps != TINY_NORM || dim != Some(fixture.input.rank() - 1) {
         return Err(Trouble::unmapped(format!("eps = {eps} along {dim:?}")));
     }
     let output = match p {
-        1.0 => l1_normalize(&bench.input)?,
-        2.0 => l2_normalize(&bench.input)?,
+        1.0 => l1_normalize(&fixture.input)?,
+        2.0 => l2_normalize(&fixture.input)?,
         p => return Err(Trouble::unmapped(format!("p = {p}"))),
     };
-    outputs.zero_by_definition("grad_input", rows_of_zeros(&bench.input)?);
-    bench.backward(given, &output, outputs)
+    outputs.zero_by_definition("grad_input", rows_of_zeros(&fixture.input)?);
+    fixture.backward(given, &output, outputs)
 }
 
 pub(super) fn cross_entropy(
@@ -120,14 +120,14 @@ pub(super) fn cross_entropy(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let labels = given.indices("target")?;
     // Only the classes and the labels are looked at.
-    let logits = bench.input.as_tensor();
+    let logits = fixture.input.as_tensor();
     let mut to = ToCenters::new(&logits.detach(), &one_for_each(logits)?, 1, &labels)?;
     to.label_smoothing = Fraction::new(params.number_or("label_smoothing", 0.0)?)?;
     let output = to.cross_entropy(logits)?.mean(0)?.reshape(1)?;
-    bench.backward(given, &output, outputs)
+    fixture.backward(given, &output, outputs)
 }
 
 /// A center for each class of logits `(n, c)`.
@@ -142,11 +142,9 @@ pub(super) fn prelu(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
-    let layer = PRelu::new(&bench.params, size(params, "num_parameters")?)?;
-    bench.set_all(given)?;
-    let output = training(|mode| layer.forward(&bench.input, mode))?;
-    bench.backward(given, &output, outputs)
+    let fixture = Fixture::new(given)?;
+    let layer = PRelu::new(&fixture.params, size(params, "num_parameters")?)?;
+    fixture.layer(given, outputs, |x, mode| layer.forward(x, mode))
 }
 
 pub(super) fn dropout(
@@ -155,9 +153,9 @@ pub(super) fn dropout(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     params.flag_or("training", true)?; // Claimed in evaluation only.
     let rate = Fraction::new(params.number_or("p", 0.5)?)?;
-    let output = drop_numbers(&bench.input, rate, &mut Mode::Eval)?;
-    bench.backward(given, &output, outputs)
+    let output = drop_numbers(&fixture.input, rate, &mut Mode::Eval)?;
+    fixture.backward(given, &output, outputs)
 }

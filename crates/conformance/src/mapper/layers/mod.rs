@@ -1,7 +1,7 @@
 //! `torch.nn`.
 
-mod bench;
 mod convolutions;
+mod fixture;
 mod functions;
 mod norms;
 mod pools;

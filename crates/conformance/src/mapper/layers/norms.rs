@@ -4,8 +4,16 @@ use candle_core::DType;
 use nearfar_core::Mode;
 use nearfar_models::layers::{BatchNorm, GroupNorm, LayerNorm, Normalization, Statistics};
 
-use super::bench::{Bench, agree, parameters, positive, size, training};
+use super::fixture::{Fixture, agree, parameters, positive, size, training};
 use crate::golden::{Given, Mapped, Outputs, Settings};
+
+/// Gradients of parameters in evaluation are those of frozen statistics.
+pub(super) fn statistics(trains: bool) -> Statistics {
+    match trains {
+        true => Statistics::Batch,
+        false => Statistics::Frozen,
+    }
+}
 
 pub(super) fn batch_norm(
     _: &str,
@@ -20,29 +28,25 @@ pub(super) fn batch_norm(
     let settings = Normalization {
         eps: params.number_or("eps", 1e-5)?,
         momentum: (!cumulative).then_some(momentum),
-        // Gradients of parameters in evaluation are those of frozen statistics.
-        statistics: match trains {
-            true => Statistics::Batch,
-            false => Statistics::Frozen,
-        },
+        statistics: statistics(trains),
     };
     if given.find("input.0").is_some() {
         return batch_norm_steps(given, channels, settings, outputs);
     }
-    let bench = Bench::new(given)?;
-    let layer = BatchNorm::new(&bench.params, channels, settings)?;
+    let fixture = Fixture::new(given)?;
+    let layer = BatchNorm::new(&fixture.params, channels, settings)?;
     if given.find("weight").is_some() {
-        bench.set_all(given)?;
+        fixture.set_all(given)?;
     }
     given.find("num_batches_tracked"); // A count that only a cumulative average needs.
     outputs.leave_out("num_batches_tracked.after");
-    let output = training(|mode| layer.forward(&bench.input, mode))?;
+    let output = training(|mode| layer.forward(&fixture.input, mode))?;
     if !trains {
-        let evaluated = layer.forward(&bench.input, &mut Mode::Eval)?;
+        let evaluated = layer.forward(&fixture.input, &mut Mode::Eval)?;
         agree("frozen and evaluated", &output, &evaluated)?;
     }
-    bench.backward(given, &output, outputs)?;
-    bench.statistics(".after", outputs)
+    fixture.backward(given, &output, outputs)?;
+    fixture.statistics(".after", outputs)
 }
 
 /// Several batches in a row.
@@ -75,14 +79,12 @@ pub(super) fn layer_norm(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let shape = params.numbers("normalized_shape")?.unwrap_or_default();
     let shape: Vec<usize> = shape.into_iter().map(|dim| dim as usize).collect();
     let eps = positive(params, "eps", 1e-5)?;
-    let layer = LayerNorm::new(&bench.params, &shape, eps, true)?;
-    bench.set_all(given)?;
-    let output = training(|mode| layer.forward(&bench.input, mode))?;
-    bench.backward(given, &output, outputs)
+    let layer = LayerNorm::new(&fixture.params, &shape, eps, true)?;
+    fixture.layer(given, outputs, |x, mode| layer.forward(x, mode))
 }
 
 pub(super) fn group_norm(
@@ -91,11 +93,9 @@ pub(super) fn group_norm(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let (groups, channels) = (size(params, "num_groups")?, size(params, "num_channels")?);
     let eps = positive(params, "eps", 1e-5)?;
-    let layer = GroupNorm::new(&bench.params, groups, channels, eps)?;
-    bench.set_all(given)?;
-    let output = training(|mode| layer.forward(&bench.input, mode))?;
-    bench.backward(given, &output, outputs)
+    let layer = GroupNorm::new(&fixture.params, groups, channels, eps)?;
+    fixture.layer(given, outputs, |x, mode| layer.forward(x, mode))
 }

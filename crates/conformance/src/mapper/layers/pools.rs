@@ -2,7 +2,7 @@
 
 use nearfar_models::layers::{Gem, Slide, adaptive_average_pool, average_pool, max_pool};
 
-use super::bench::{Bench, positive, sizes, training};
+use super::fixture::{Fixture, positive, sizes};
 use crate::golden::{Given, Mapped, Outputs, Settings, Trouble};
 
 pub(super) fn sliding<const N: usize>(
@@ -11,7 +11,7 @@ pub(super) fn sliding<const N: usize>(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let kernel = sizes::<N>(params, "kernel_size")?;
     let kernel = kernel.ok_or_else(|| Trouble::unmapped("`kernel_size` is missing"))?;
     let stride = sizes(params, "stride")?.unwrap_or(kernel);
@@ -24,13 +24,13 @@ pub(super) fn sliding<const N: usize>(
         partial,
     });
     let output = match name.starts_with("Max") {
-        true => max_pool(&bench.input, &slides)?,
+        true => max_pool(&fixture.input, &slides)?,
         false => {
             let count_padding = params.flag_or("count_include_pad", true)?;
-            average_pool(&bench.input, &slides, count_padding)?
+            average_pool(&fixture.input, &slides, count_padding)?
         }
     };
-    bench.backward(given, &output, outputs)
+    fixture.backward(given, &output, outputs)
 }
 
 pub(super) fn adaptive<const N: usize>(
@@ -39,11 +39,11 @@ pub(super) fn adaptive<const N: usize>(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let parts = sizes::<N>(params, "output_size")?;
     let parts = parts.ok_or_else(|| Trouble::unmapped("`output_size` is missing"))?;
-    let output = adaptive_average_pool(&bench.input, &parts)?;
-    bench.backward(given, &output, outputs)
+    let output = adaptive_average_pool(&fixture.input, &parts)?;
+    fixture.backward(given, &output, outputs)
 }
 
 pub(super) fn gem(
@@ -52,10 +52,8 @@ pub(super) fn gem(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let (p, eps) = (positive(params, "p", 3.0)?, positive(params, "eps", 1e-6)?);
-    let layer = Gem::new(&bench.params, p, eps)?;
-    bench.set_all(given)?;
-    let output = training(|mode| layer.forward(&bench.input, mode))?;
-    bench.backward(given, &output, outputs)
+    let layer = Gem::new(&fixture.params, p, eps)?;
+    fixture.layer(given, outputs, |x, mode| layer.forward(x, mode))
 }

@@ -5,7 +5,7 @@ use nearfar_core::{Finite, Fraction, NonNegative};
 use nearfar_models::Features;
 use nearfar_models::layers::{Embedding, Gru, GruSettings, Lstm, LstmSettings, LstmState};
 
-use super::bench::{Bench, agree, gradient, parameters, size, training};
+use super::fixture::{Fixture, agree, gradient, parameters, size, training};
 use crate::golden::{Given, Mapped, Outputs, Settings, Trouble};
 
 /// What both networks are told.
@@ -36,7 +36,12 @@ pub(super) fn lstm(
     outputs: &mut Outputs,
 ) -> Mapped<()> {
     let shape = Shape::read(params)?;
-    let bench = Bench::new(given)?;
+    let mut fixture = Fixture::new(given)?;
+    // torch adds two biases where ours has one.
+    fixture.peer = |name| match name.strip_prefix("bias_") {
+        Some(of) => vec![format!("bias_ih_{of}"), format!("bias_hh_{of}")],
+        None => vec![name.to_owned()],
+    };
     let settings = LstmSettings {
         hidden: shape.hidden,
         layers: shape.layers,
@@ -44,19 +49,7 @@ pub(super) fn lstm(
         dropout: Fraction::literal(0.0),
         forget_bias: Finite::literal(0.0),
     };
-    let net = Lstm::new(&bench.params, shape.inputs, &settings)?;
-    // torch adds two biases where ours has one.
-    let biases = |name: &str| Some([format!("bias_ih_{name}"), format!("bias_hh_{name}")]);
-    for parameter in bench.params.parameters() {
-        let values = match parameter.name.strip_prefix("bias_").and_then(biases) {
-            None => given.tensor(&parameter.name, DType::F64)?,
-            Some([first, second]) => {
-                (given.tensor(&first, DType::F64)? + given.tensor(&second, DType::F64)?)?
-            }
-        };
-        bench.params.set(&parameter.name, &values)?;
-    }
-    let lengths = lengths(given, &bench.input)?;
+    let net = Lstm::new(&fixture.params, shape.inputs, &settings)?;
     let first = match given.find("h0") {
         None => None,
         Some(_) => Some(LstmState {
@@ -64,26 +57,15 @@ pub(super) fn lstm(
             cell: given.tensor("c0", DType::F64)?,
         }),
     };
-    let (all, last) =
-        training(|mode| net.forward_from(&bench.input, &lengths, first.as_ref(), mode))?;
+    fixture.set_all(given)?;
+    let (x, lengths) = (&fixture.input, lengths(given, &fixture.input)?);
+    let (all, last) = training(|mode| net.forward_from(x, &lengths, first.as_ref(), mode))?;
     if first.is_none() {
-        let features = training(|mode| net.forward(&bench.input, &lengths, mode))?;
+        let features = training(|mode| net.forward(x, &lengths, mode))?;
         same_states(&features, &all)?;
     }
-    let all = within(&all, &lengths)?; // Ours holds the last state beyond the length.
-    let parts = [("output", &all), ("h_n", &last.hidden), ("c_n", &last.cell)];
-    let gradients = bench.gradients(given, &parts, outputs)?;
-    for parameter in bench.params.parameters() {
-        let gradient = gradient(&gradients, &parameter.var)?;
-        let names = match parameter.name.strip_prefix("bias_").and_then(biases) {
-            None => vec![parameter.name],
-            Some(both) => both.to_vec(),
-        };
-        for name in names {
-            outputs.put_tensor(format!("grad_{name}"), &gradient)?;
-        }
-    }
-    Ok(())
+    let last = [("h_n", &last.hidden), ("c_n", &last.cell)];
+    backward(&fixture, given, &lengths, &all, &last, outputs)
 }
 
 pub(super) fn gru(
@@ -93,30 +75,42 @@ pub(super) fn gru(
     outputs: &mut Outputs,
 ) -> Mapped<()> {
     let shape = Shape::read(params)?;
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let settings = GruSettings {
         hidden: shape.hidden,
         layers: shape.layers,
         bidirectional: shape.bidirectional,
         dropout: Fraction::literal(0.0),
     };
-    let net = Gru::new(&bench.params, shape.inputs, &settings)?;
-    bench.set_all(given)?;
-    let lengths = lengths(given, &bench.input)?;
+    let net = Gru::new(&fixture.params, shape.inputs, &settings)?;
     let first = match given.find("h0") {
         None => None,
         Some(_) => Some(given.tensor("h0", DType::F64)?),
     };
-    let (all, last) =
-        training(|mode| net.forward_from(&bench.input, &lengths, first.as_ref(), mode))?;
+    fixture.set_all(given)?;
+    let (x, lengths) = (&fixture.input, lengths(given, &fixture.input)?);
+    let (all, last) = training(|mode| net.forward_from(x, &lengths, first.as_ref(), mode))?;
     if first.is_none() {
-        let features = training(|mode| net.forward(&bench.input, &lengths, mode))?;
+        let features = training(|mode| net.forward(x, &lengths, mode))?;
         same_states(&features, &all)?;
     }
-    let all = within(&all, &lengths)?;
-    let parts = [("output", &all), ("h_n", &last)];
-    let gradients = bench.gradients(given, &parts, outputs)?;
-    bench.put_gradients(&gradients, outputs)
+    let last = [("h_n", &last)];
+    backward(&fixture, given, &lengths, &all, &last, outputs)
+}
+
+/// The states by their roles, and all gradients.
+fn backward(
+    fixture: &Fixture,
+    given: &Given<'_>,
+    lengths: &[u32],
+    all: &Tensor,
+    last: &[(&str, &Tensor)],
+    outputs: &mut Outputs,
+) -> Mapped<()> {
+    let all = within(all, lengths)?; // Ours holds the last state beyond the length.
+    let parts = [&[("output", &all)], last].concat();
+    let gradients = fixture.gradients(given, &parts, outputs)?;
+    fixture.put_gradients(&gradients, outputs)
 }
 
 fn lengths(given: &Given<'_>, input: &Tensor) -> Mapped<Vec<u32>> {

@@ -7,7 +7,7 @@ use nearfar_models::layers::{
     TransformerSettings,
 };
 
-use super::bench::{Bench, positive, size, training};
+use super::fixture::{Fixture, positive, size, training};
 use crate::golden::{Given, Mapped, Outputs, Settings, Trouble};
 
 pub(super) fn attention(
@@ -16,7 +16,7 @@ pub(super) fn attention(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     params.flag_or("batch_first", true)?;
     params.text("mask")?; // The mask is an input.
     let settings = AttentionSettings {
@@ -25,8 +25,8 @@ pub(super) fn attention(
         dropout: Fraction::literal(0.0),
     };
     let width = size(params, "embed_dim")?;
-    let layer = MultiHeadAttention::new(&bench.params, width, settings)?;
-    bench.set_all(given)?;
+    let layer = MultiHeadAttention::new(&fixture.params, width, settings)?;
+    fixture.set_all(given)?;
     let mut mask = AttentionMask::all();
     // 1 is what torch leaves out.
     let kept = |role: &str| -> Mapped<Option<Tensor>> {
@@ -42,10 +42,10 @@ pub(super) fn attention(
         mask = mask.and(&AttentionMask::pairs(&pairs)?)?;
     }
     let memory = given.tensor("key_value", DType::F64)?;
-    let got = training(|mode| layer.attend(&bench.input, &memory, &mask, None, mode))?;
+    let got = training(|mode| layer.attend(&fixture.input, &memory, &mask, None, mode))?;
     let parts = [("output", &got.output), ("weights", &got.weights)];
-    let gradients = bench.gradients(given, &parts, outputs)?;
-    bench.put_gradients(&gradients, outputs)
+    let gradients = fixture.gradients(given, &parts, outputs)?;
+    fixture.put_gradients(&gradients, outputs)
 }
 
 pub(super) fn layer(
@@ -54,7 +54,7 @@ pub(super) fn layer(
     params: &mut Settings,
     outputs: &mut Outputs,
 ) -> Mapped<()> {
-    let bench = Bench::new(given)?;
+    let fixture = Fixture::new(given)?;
     let activation = match params.text("activation")?.as_deref() {
         Some("gelu") => Activation::Gelu,
         Some("relu") | None => Activation::Relu,
@@ -70,9 +70,7 @@ pub(super) fn layer(
         dropout: Fraction::new(params.number_or("dropout", 0.1)?)?,
         drop_path: Fraction::literal(0.0),
     };
-    let layer = TransformerLayer::new(&bench.params, &settings)?;
-    bench.set_all(given)?;
+    let layer = TransformerLayer::new(&fixture.params, &settings)?;
     let all = AttentionMask::all();
-    let output = training(|mode| layer.forward(&bench.input, &all, None, mode))?;
-    bench.backward(given, &output, outputs)
+    fixture.layer(given, outputs, |x, mode| layer.forward(x, &all, None, mode))
 }
