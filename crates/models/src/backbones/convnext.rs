@@ -18,7 +18,7 @@ use crate::{Init, InputShape, Params};
 /// block: y = x + gamma · fc2(gelu(fc1(norm(conv_dw(x))))),   conv_dw 7×7, each channel by itself; fc1 to 4 times as many numbers
 /// ```
 ///
-/// Reads images of any number of channels, of at least 32 × 32 (4, and 2 more for each further stage); a map is 1/32 of
+/// Reads images of any number of channels, of at least 32 × 32 (4 × 4 for one stage, and twice as much for each further one); a map is 1/32 of
 /// the image, rounded down at each step. Normalizations are over the channels of each place. There are no statistics of batches,
 /// so batches may be small.
 ///

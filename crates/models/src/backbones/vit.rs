@@ -31,7 +31,10 @@ use crate::{Init, InputShape, Params, Weight};
 /// `blocks.0.norm2.weight`, `blocks.0.mlp.fc1.weight`, `blocks.0.mlp.fc2.weight`, `blocks.0.ls2.gamma`, …, `norm.weight`; and
 /// `head.weight`, `head.bias` of the linear layer, which is there if the width is not that of the tokens. Without registers
 /// timm's names are the same; with them, it has other positions under another name. Matrices start normal with deviation 0.02,
-/// `cls_token` and `register_tokens` with 1e−6, biases at 0.
+/// `cls_token` and `register_tokens` with 1e−6, biases at 0; `patch_embed.proj` is a convolution and starts as torch's does.
+///
+/// With `pooling = "mean"` patches are normalized by `norm` before their mean is taken. (timm takes the mean first and
+/// normalizes it, under the name `fc_norm`.)
 ///
 /// Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, <https://arxiv.org/abs/2010.11929>; Oquab et al.,
 /// "DINOv2", 2023, <https://arxiv.org/abs/2304.07193>; registers after Darcet et al., "Vision transformers need registers",
@@ -158,9 +161,7 @@ impl Vit {
             ..Conv::default()
         };
         let (place, sizes) = (params.at("patch_embed.proj"), (colors, channels));
-        let (weight, bias) = (normal(DEVIATION), Some(Init::Constant(0.0)));
-        let kernel = [patch; 2];
-        let embed = Convolution2d::starting(&place, sizes, kernel, settings, weight, bias)?;
+        let embed = Convolution2d::new(&place, sizes, [patch; 2], settings, true)?;
         let token = |name: &str, count, deviation| {
             params.weight(name, (1, count, channels), normal(deviation))
         };
