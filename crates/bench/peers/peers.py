@@ -64,6 +64,7 @@ def training(model, x):
         optimizer.step()
         return loss.item()
 
+    step.parameters = sum(parameter.numel() for parameter in model.parameters())
     return step
 
 
@@ -170,7 +171,7 @@ forget_peak()
 before = min(before, peak_mb())
 step()
 growth = peak_mb() - before
-print(json.dumps({"ready": case, "peak_mb": growth}), flush=True)
+print(json.dumps({"ready": case, "peak_mb": growth, "parameters": getattr(step, "parameters", None)}), flush=True)
 for line in sys.stdin:
     repetitions = int(line)
     wall, cpu = time.perf_counter(), time.process_time()

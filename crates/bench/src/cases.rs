@@ -114,15 +114,18 @@ pub(crate) fn serve(name: &str, rows: Option<&Path>) -> Result<(), Error> {
     // What a first repetition brings into memory for good, code above all, is no part of what a batch takes.
     let (kind, _) = parts(name)?;
     let small = if rows.is_some() { SMALL } else { SMALL_STEP };
-    make(&format!("{kind}_{small}"), rows)?()?;
-    let mut step = make(name, rows)?;
+    (make(&format!("{kind}_{small}"), rows)?.step)()?;
+    let Work {
+        mut step,
+        parameters,
+    } = make(name, rows)?;
     clock::forget_peak();
     let before = clock::peak_mb();
     step()?;
     let growth = clock::peak_mb()
         .zip(before)
         .map(|(after, before)| after - before);
-    answer(&json!({"ready": name, "peak_mb": growth}))?;
+    answer(&json!({"ready": name, "peak_mb": growth, "parameters": parameters}))?;
     for line in std::io::stdin().lock().lines() {
         let repetitions: usize = line?.trim().parse()?;
         let (wall, cpu) = (Instant::now(), clock::cpu_ms());
@@ -144,10 +147,15 @@ fn answer(object: &serde_json::Value) -> Result<(), Error> {
     Ok(out.flush()?)
 }
 
-/// A step gives the loss.
-type Step = Box<dyn FnMut() -> Result<f64, Error>>;
+/// What is repeated.
+struct Work {
+    /// Gives the loss.
+    step: Box<dyn FnMut() -> Result<f64, Error>>,
+    /// Numbers that are trained, where a network is.
+    parameters: Option<usize>,
+}
 
-fn make(name: &str, rows: Option<&Path>) -> Result<Step, Error> {
+fn make(name: &str, rows: Option<&Path>) -> Result<Work, Error> {
     let (kind, size) = parts(name)?;
     match kind {
         "conv4" => {
@@ -232,7 +240,7 @@ fn normal(shape: impl Into<candle_core::Shape>) -> Result<Tensor, Error> {
 }
 
 /// Forward, mean square of the embedding, backward, Adam.
-fn training(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Step, Error> {
+fn training(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Work, Error> {
     let params = Params::new(Seed(0), DType::F32, &Device::Cpu)?;
     let encoder: Box<dyn Encoder> = model.build(shape, &params)?;
     let mut optimizer: Box<dyn Optimizer> = OptimizerConfig::from(Adam::default()).build()?;
@@ -242,8 +250,9 @@ fn training(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Ste
         .filter(|it| it.trained)
         .map(|it| (it.name, it.var))
         .collect();
+    let count = parameters.iter().map(|(_, var)| var.elem_count()).sum();
     let mut number = 0;
-    Ok(Box::new(move || {
+    let step = Box::new(move || {
         let mut rng = Seed(0).rng(Purpose::Dropout, number);
         number += 1;
         let embedding = encoder.encode(&input, Mode::Train(&mut rng))?.embedding;
@@ -259,7 +268,11 @@ fn training(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Ste
             .collect();
         optimizer.update(&moves)?;
         Ok(f64::from(loss.to_scalar::<f32>()?))
-    }))
+    });
+    Ok(Work {
+        step,
+        parameters: Some(count),
+    })
 }
 
 /// What a run file says after `distance.` or `similarity.`.
@@ -268,7 +281,7 @@ fn named<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
 }
 
 /// Value and gradient of a loss over everything in the batch, and what it remembers of it.
-fn loss(pair: &Pair, n: usize, rows: &Path) -> Result<Step, Error> {
+fn loss(pair: &Pair, n: usize, rows: &Path) -> Result<Work, Error> {
     #[derive(serde::Deserialize)]
     struct Only {
         loss: LossConfig,
@@ -332,7 +345,7 @@ fn loss(pair: &Pair, n: usize, rows: &Path) -> Result<Step, Error> {
         }
     };
     let shown = pair.shown;
-    Ok(Box::new(move || {
+    let step = Box::new(move || {
         let x = vectors.as_tensor();
         let sides = match shown {
             Shown::Classes | Shown::Memory => vec![Embeddings::labeled(x.clone(), labels.clone())?],
@@ -356,5 +369,9 @@ fn loss(pair: &Pair, n: usize, rows: &Path) -> Result<Step, Error> {
         gradients.get(&vectors).ok_or("the rows have a gradient")?;
         loss.absorb(&comparison)?;
         Ok(f64::from(total.to_scalar::<f32>()?))
-    }))
+    });
+    Ok(Work {
+        step,
+        parameters: None,
+    })
 }

@@ -107,19 +107,24 @@ fn measure(cli: &Cli) -> Result<(), Error> {
             Ok(measured) => figures.push(measured),
             Err(error) => {
                 eprintln!("{name}: {error}");
-                failed.push(name.as_str());
+                failed.push((name.as_str(), error.to_string()));
             }
         }
+    }
+    let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+    let lacking = || format!("not measured, for the reasons above: {}", names.join(", ")).into();
+    if figures.is_empty() {
+        return Err(lacking());
     }
     println!("{}", table::text(&figures, cli.threads, versions.as_ref()));
     if let Some(folder) = cli.json.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let json = table::json(&figures, cli.threads, versions.as_ref());
+    let json = table::json(&figures, &failed, cli.threads, versions.as_ref());
     std::fs::write(&cli.json, serde_json::to_string_pretty(&json)?)?;
     println!("written: {}", cli.json.display());
     if failed.is_empty() {
         return Ok(());
     }
-    Err(format!("not measured, for the reasons above: {}", failed.join(", ")).into())
+    Err(lacking())
 }

@@ -68,6 +68,8 @@ pub(crate) struct Side {
     pub(crate) wall_ms: Vec<f64>,
     /// Growth of the peak by the first repetition.
     pub(crate) peak_mb: Option<f64>,
+    /// Trained numbers of a network; the norms' statistics are none.
+    pub(crate) parameters: Option<usize>,
     /// The loss.
     pub(crate) value: f64,
 }
@@ -137,6 +139,14 @@ pub(crate) fn side_by_side(
         )
         .into());
     }
+    if let (Some(here), Some(there)) = (ours.parameters, peer.as_ref().and_then(|it| it.parameters))
+        && here != there
+    {
+        return Err(format!(
+            "the network has {here} parameters here and {there} there; a comparison of times means nothing"
+        )
+        .into());
+    }
     Ok(Figures {
         name: name.into(),
         ours,
@@ -155,6 +165,7 @@ struct Process {
 #[derive(Debug, Deserialize)]
 struct Ready {
     peak_mb: Option<f64>,
+    parameters: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -180,7 +191,8 @@ impl Process {
             output,
             side: Side::default(),
         };
-        process.side.peak_mb = process.answer::<Ready>()?.peak_mb;
+        let ready: Ready = process.answer()?;
+        (process.side.peak_mb, process.side.parameters) = (ready.peak_mb, ready.parameters);
         Ok(process)
     }
 

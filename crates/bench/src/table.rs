@@ -78,8 +78,13 @@ pub(crate) fn text(figures: &[Figures], threads: usize, versions: Option<&Value>
     lines.join("\n")
 }
 
-/// The same for machines, round by round.
-pub(crate) fn json(figures: &[Figures], threads: usize, versions: Option<&Value>) -> Value {
+/// The same for machines, round by round, with the cases that were not measured and why.
+pub(crate) fn json(
+    figures: &[Figures],
+    failed: &[(&str, String)],
+    threads: usize,
+    versions: Option<&Value>,
+) -> Value {
     let side = |side: &Side| json!({"cpu_ms": side.cpu_ms, "wall_ms": side.wall_ms, "peak_mb": side.peak_mb, "value": side.value});
     let cases: Vec<Value> = figures
         .iter()
@@ -94,7 +99,11 @@ pub(crate) fn json(figures: &[Figures], threads: usize, versions: Option<&Value>
             })
         })
         .collect();
-    json!({"machine": machine(), "threads": threads, "peers": versions, "cases": cases})
+    let failed: Vec<Value> = failed
+        .iter()
+        .map(|(name, reason)| json!({"case": name, "reason": reason}))
+        .collect();
+    json!({"machine": machine(), "threads": threads, "peers": versions, "cases": cases, "failed": failed})
 }
 
 /// The processor and how many cores of it there are.
