@@ -35,24 +35,43 @@ pub(crate) fn programs(root: &Path) -> Result<Programs, Error> {
     read(&program::output(&program::cargo(), arguments, root)?)
 }
 
-/// The paths in what cargo says: one JSON object per line, among them one with an `executable` for each program.
+/// Builds `nearfar` as it is to be used, and gives its path.
+pub(crate) fn release(root: &Path) -> Result<String, Error> {
+    let arguments = [
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "nearfar",
+        "--bin",
+        "nearfar",
+        "--message-format",
+        "json-render-diagnostics",
+    ];
+    path(
+        &program::output(&program::cargo(), arguments, root)?,
+        "nearfar",
+        "bin",
+    )
+}
+
 fn read(messages: &[u8]) -> Result<Programs, Error> {
-    let messages: Vec<Value> = messages
-        .split(|&it| it == b'\n')
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect();
-    let path = |name: &'static str, kind: &str| {
-        let of_it = |it: &&Value| it["target"]["name"] == name && it["target"]["kind"][0] == kind;
-        let path = messages
-            .iter()
-            .filter(of_it)
-            .find_map(|it| it["executable"].as_str());
-        path.map(str::to_owned).ok_or(Error::NotBuilt { name })
-    };
     Ok(Programs {
-        nearfar: path("nearfar", "bin")?,
-        pictures: path("pictures", "example")?,
+        nearfar: path(messages, "nearfar", "bin")?,
+        pictures: path(messages, "pictures", "example")?,
     })
+}
+
+/// A path in what cargo says: one JSON object per line, among them one with an `executable` for each program.
+fn path(messages: &[u8], name: &'static str, kind: &str) -> Result<String, Error> {
+    let messages = messages
+        .split(|&it| it == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let of_it = |it: &Value| it["target"]["name"] == name && it["target"]["kind"][0] == kind;
+    messages
+        .filter(of_it)
+        .find_map(|it| it["executable"].as_str().map(str::to_owned))
+        .ok_or(Error::NotBuilt { name })
 }
 
 #[cfg(test)]

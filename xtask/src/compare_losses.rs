@@ -37,14 +37,15 @@ type Scores = BTreeMap<String, f64>;
 impl CompareLosses {
     /// Trains with each, and prints a table.
     pub(crate) fn run(&self, root: &Path) -> Result<(), Error> {
-        let mut reference = docs::reference(root, &built::programs(root)?.nearfar)?;
+        let nearfar = built::release(root)?;
+        let mut reference = docs::reference(root, &nearfar)?;
         let losses = reference.remove("losses").unwrap_or_default();
         let names = self.names(&losses)?;
         let mut table = BTreeMap::new();
         let mut failed = Vec::new();
         for (index, name) in names.iter().enumerate() {
             eprintln!("{name}: {} of {}", index + 1, names.len());
-            match self.train(root, name) {
+            match self.train(root, &nearfar, name) {
                 Ok(scores) => {
                     table.extend(scores);
                 }
@@ -82,7 +83,12 @@ impl CompareLosses {
     }
 
     /// The scores of one run, plain ways included.
-    fn train(&self, root: &Path, name: &str) -> Result<BTreeMap<String, Scores>, Error> {
+    fn train(
+        &self,
+        root: &Path,
+        nearfar: &str,
+        name: &str,
+    ) -> Result<BTreeMap<String, Scores>, Error> {
         let folder = root.join(&self.out);
         let (file, out) = (folder.join(format!("{name}.toml")), folder.join(name));
         let results = out.join("results.json");
@@ -100,20 +106,8 @@ impl CompareLosses {
             fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
             fs::write(&file, text).map_err(failed("write", &file))?;
             let (file, out) = (file.display().to_string(), out.display().to_string());
-            let arguments = [
-                "run",
-                "--quiet",
-                "--release",
-                "--package",
-                "nearfar",
-                "--",
-                "train",
-                &file,
-                "--out",
-                &out,
-                "--quiet",
-            ];
-            program::run(&program::cargo(), arguments, root)?;
+            let arguments = ["train", &file, "--out", &out, "--quiet"];
+            program::run(nearfar, arguments, root)?;
         }
         let read = fs::read(&results).map_err(|source| Error::Io {
             action: "read",
@@ -127,9 +121,10 @@ impl CompareLosses {
     }
 }
 
-/// A loss as its paper has it, where that is not alone with its defaults on rows of length 1.
+/// What a loss is given that is not the same for all: mostly what its paper has, and for two losses a smaller batch, without which they
+/// learn next to nothing here.
 #[derive(Clone, Copy)]
-struct Published {
+struct Exception {
     loss: &'static str,
     /// Whether rows are left as the network gives them.
     raw_rows: bool,
@@ -139,7 +134,7 @@ struct Published {
     beside: Option<(&'static str, &'static str)>,
     /// More lines of the run file.
     lines: &'static str,
-    /// Classes and samples of each in a batch; all runs see as many images.
+    /// Classes and samples of each in a batch; a smaller batch gets as many more steps.
     batch: (u32, u32),
     /// What embeddings are compared by when they are scored.
     scored_by: &'static str,
@@ -148,7 +143,7 @@ struct Published {
 }
 
 /// Alone, with its defaults.
-const PLAIN: Published = Published {
+const PLAIN: Exception = Exception {
     loss: "",
     raw_rows: false,
     settings: "",
@@ -159,119 +154,119 @@ const PLAIN: Published = Published {
     said: "",
 };
 
-const RAW_ROWS: Published = Published {
+const RAW_ROWS: Exception = Exception {
     raw_rows: true,
     said: "rows as they are",
     ..PLAIN
 };
 
-const AS_PUBLISHED: &[Published] = &[
-    Published {
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
         loss: "center",
         beside: Some(("normalized_softmax", "0.1")),
         ..PLAIN
     },
-    Published {
+    Exception {
         loss: "intra_pair_variance",
         beside: Some(("tuplet_margin", "0.5")),
         ..PLAIN
     },
-    Published {
+    Exception {
         loss: "lifted",
         ..RAW_ROWS
     },
-    Published {
+    Exception {
         loss: "lifted_generalized",
         ..RAW_ROWS
     },
-    Published {
+    Exception {
         loss: "margin",
         lines: "miner.distance_weighted = {}",
         said: "miner `distance_weighted`",
         ..PLAIN
     },
     // Of a batch of 128 it sees two pairs, which before training are noise.
-    Published {
+    Exception {
         loss: "margin_sample_mining",
         batch: (4, 2),
         said: "batches of 4 × 2",
         ..PLAIN
     },
-    Published {
+    Exception {
         loss: "n_pair",
         lines: "embedding_regularizer = { penalty.lp = { power = 2 }, weight = 0.002 }",
         scored_by: "similarity.cosine = {}",
         said: "rows as they are with a penalty on their lengths, scored by cosines",
         ..RAW_ROWS
     },
-    Published {
+    Exception {
         loss: "nca",
         ..RAW_ROWS
     },
     // Of a thousand centers it wants right angles with nearly all, so that the few rows of each need many steps.
-    Published {
+    Exception {
         loss: "p2sgrad",
         batch: (4, 2),
         said: "batches of 4 × 2",
         ..PLAIN
     },
-    Published {
+    Exception {
         loss: "prototypical",
         ..RAW_ROWS
     },
-    Published {
+    Exception {
         loss: "quadruplet_hard",
         settings: "power = 1",
         said: "`power = 1`",
         ..PLAIN
     },
-    Published {
+    Exception {
         loss: "soft_triple",
         lines: "groups = [{ parameters = \"loss.*\", learning_rate = 100.0 }]",
         said: "100 times the rate for centers",
         ..PLAIN
     },
-    Published {
+    Exception {
         loss: "triplet_center",
         beside: Some(("normalized_softmax", "0.1")),
         ..PLAIN
     },
-    Published {
+    Exception {
         loss: "triplet_ratio",
         ..RAW_ROWS
     },
 ];
 
-fn published(name: &str) -> Published {
-    let found = AS_PUBLISHED.iter().find(|it| it.loss == name);
+fn exception(name: &str) -> Exception {
+    let found = EXCEPTIONS.iter().find(|it| it.loss == name);
     found.copied().unwrap_or(PLAIN)
 }
 
 /// What is the same for all: the twin's network, batches and optimizer; and the loss with its defaults.
 fn run_file(name: &str, steps: u32) -> String {
-    let as_published = published(name);
-    let raw = match as_published.raw_rows {
+    let exception = exception(name);
+    let raw = match exception.raw_rows {
         true => ", normalize = false",
         false => "",
     };
-    let alone = match as_published.settings {
+    let alone = match exception.settings {
         "" => format!("loss.{name} = {{}}"),
         settings => format!("loss.{name} = {{ {settings} }}"),
     };
-    let loss = match as_published.beside {
+    let loss = match exception.beside {
         None => alone,
         Some((other, weight)) => {
             format!("losses = [{{ loss.{other} = {{}} }}, {{ {alone}, weight = {weight} }}]")
         }
     };
-    let scored_by = match as_published.scored_by {
+    let scored_by = match exception.scored_by {
         "" => String::new(),
         measure => format!(", {measure}"),
     };
-    let lines = as_published.lines;
-    let (classes, samples) = as_published.batch;
+    let lines = exception.lines;
+    let (classes, samples) = exception.batch;
     let (usual, own) = (PLAIN.batch.0 * PLAIN.batch.1, classes * samples);
-    let steps = steps * usual / own;
+    let steps = u64::from(steps) * u64::from(usual) / u64::from(own);
     format!(
         "seed = 1
 data.omniglot = {{}}
@@ -288,8 +283,8 @@ evaluation = {{ split = \"test\", scores = [\"recall_at_1\", \"map_at_r\"]{score
 
 /// The loss in the table, with what it was taken with.
 fn title(name: &str) -> String {
-    let as_published = published(name);
-    match (as_published.beside, as_published.said) {
+    let exception = exception(name);
+    match (exception.beside, exception.said) {
         (Some((other, weight)), _) => format!("`{other}` + {weight} `{name}`"),
         (None, "") => format!("`{name}`"),
         (None, said) => format!("`{name}`, {said}"),
