@@ -92,7 +92,7 @@ fn a_mistake_in_a_run_file_is_shown_at_its_place() {
             "check",
             "run.toml",
             "--set",
-            "schedule.one_cycle.rise=0.5",
+            "schedule={ one_cycle = { rise = 0.5 } }",
             "--set",
             "optimizer={ sgd = { learning_rate = 0.1 } }",
         ]),
