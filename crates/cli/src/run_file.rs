@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nearfar_core::{Fraction, NonNegative, Positive, Reducer, Seed, Span};
+use nearfar_core::{Finite, Fraction, NonNegative, Positive, Reducer, Seed, Span};
 use nearfar_datasets::{DataConfig, SamplerConfig, TransformConfig};
 use nearfar_losses::{
     CenterStart, Compared, Compares, HiddenSupervision, Memory, NamedLoss, Nesting,
@@ -207,6 +207,9 @@ pub(crate) struct Checkpoints {
     /// Stops after this many evaluations without a better score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) patience: Option<u64>,
+    /// Stops when the score is this or better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enough: Option<Finite>,
 }
 
 impl Default for Checkpoints {
@@ -216,6 +219,7 @@ impl Default for Checkpoints {
             keep: std::num::NonZeroUsize::MIN,
             best: None,
             patience: None,
+            enough: None,
         }
     }
 }
@@ -406,10 +410,16 @@ impl RunFile {
             if self.evaluation.every.is_none() {
                 return wrong("`checkpoints.best` needs evaluations during training; write `evaluation.every.epochs = 1`".into());
             }
-        } else if self.checkpoints.patience.is_some() {
-            return wrong(
-                "`checkpoints.patience` needs `checkpoints.best`, the score to wait for".into(),
-            );
+        } else {
+            let given = [
+                ("patience", self.checkpoints.patience.is_some()),
+                ("enough", self.checkpoints.enough.is_some()),
+            ];
+            if let Some((key, _)) = given.iter().find(|(_, is_there)| *is_there) {
+                return wrong(format!(
+                    "`checkpoints.{key}` needs `checkpoints.best`, the score to wait for"
+                ));
+            }
         }
         for entry in self.entries() {
             if entry.reducer == Some(Reducer::None {}) {

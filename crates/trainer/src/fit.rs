@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use nearfar_core::{Batch, Batches, BoxError, Input, Purpose, Span, Stateful};
 
@@ -32,6 +33,8 @@ pub enum Event<'a> {
         outcome: &'a Outcome,
         /// How many rows its batch had, over all inputs.
         rows: usize,
+        /// How long the step had to wait for its batch.
+        waited: Duration,
     },
     /// A step was left out because something was not finite, as [`Limits::bad_steps`](crate::Limits) allows.
     NotFinite {
@@ -174,7 +177,7 @@ pub fn fit(
         }
         let Position { epoch, batch, .. } = trainer.position();
         let mut stream = batches.epoch(epoch, batch);
-        let mut next = stream.next();
+        let (mut next, mut waited) = timed(|| stream.next());
         if next.is_none() && batch == 0 {
             return Err(Error::EmptyEpoch { epoch });
         }
@@ -182,11 +185,11 @@ pub fn fit(
         // One pass is one step; or none, where a refresh left an epoch without further batches.
         loop {
             if let Some(batch) = next.take() {
-                step(trainer, batch, limits, &mut watch)?;
+                step(trainer, batch, waited, limits, &mut watch)?;
                 let made = trainer.position().step;
                 watch.evaluate(trainer, evaluations, Span::Steps(made))?;
                 // One ahead, to know whether the epoch is over while its last step is being told.
-                next = stream.next();
+                (next, waited) = timed(|| stream.next());
             }
             if next.is_none() {
                 watch.tell(trainer, &Event::EpochEnd)?;
@@ -205,6 +208,13 @@ pub fn fit(
             }
         }
     }
+}
+
+/// What comes, and how long it was waited for.
+fn timed<T>(get: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let got = get();
+    (got, start.elapsed())
 }
 
 /// Whether there is a reason to end here.
@@ -232,6 +242,7 @@ fn over(
 fn step(
     trainer: &mut Trainer,
     batch: Result<Batch, BoxError>,
+    waited: Duration,
     limits: &Limits,
     watch: &mut Watchers<'_>,
 ) -> Result<(), Error> {
@@ -253,7 +264,12 @@ fn step(
     match outcome {
         Ok(outcome) => {
             let outcome = &outcome;
-            watch.tell(trainer, &Event::Step { outcome, rows })
+            let event = Event::Step {
+                outcome,
+                rows,
+                waited,
+            };
+            watch.tell(trainer, &event)
         }
         Err(error)
             if error.is_non_finite() && trainer.counters().not_finite <= limits.bad_steps =>

@@ -29,7 +29,7 @@ pub use fit::{Answer, Ended, Event, Observer, Watch, fit};
 pub use gradients::Gradients;
 pub use large_stack::{STACK_BYTES, on_large_stack};
 pub use lock::RunLock;
-pub use observers::{Best, Better, MetricsLog, SaveEvery};
+pub use observers::{Best, Better, Enough, MetricsLog, SaveEvery};
 pub use optim::{Optimizer, OptimizerConfig};
 pub use options::{Group, Options};
 pub use progress::{Counters, Outcome, PartValue, Position};

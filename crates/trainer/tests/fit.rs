@@ -11,8 +11,8 @@ use fakes::{ROWS, Rows, batch, bits, run};
 use nearfar_core::{Batch, Batches, BoxError, Span, Stateful};
 use nearfar_trainer::checkpoint::Checkpoint;
 use nearfar_trainer::{
-    Answer, Best, Better, Ended, Error, Event, MetricsLog, Outcome, Run, SaveEvery, Trainer, Watch,
-    fit,
+    Answer, Best, Better, Ended, Enough, Error, Event, MetricsLog, Outcome, Run, SaveEvery,
+    Trainer, Watch, fit,
 };
 
 type Diary = Arc<Mutex<Vec<String>>>;
@@ -149,6 +149,44 @@ fn the_best_is_saved_and_patience_ends_the_run() {
         (ended, saved),
         (Ended::Enough("best".into()), vec![(1, true), (4, false)])
     );
+}
+
+#[test]
+fn a_score_that_is_good_enough_ends_the_run() {
+    let watching = |better, wanted| {
+        run(None)
+            .evaluated(
+                "test",
+                Span::Steps(1),
+                scripted(&[0.5, f64::NAN, 0.7, 0.2, 0.9]),
+            )
+            .watched_by("best", Best::new("score", better))
+            .watched_by(
+                "enough",
+                Enough::new("score", better, wanted).of_split("test"),
+            )
+    };
+    for (better, wanted, step) in [
+        (Better::Higher, 0.7, 3),
+        (Better::Higher, 0.5, 1),
+        (Better::Lower, 0.3, 4),
+    ] {
+        let mut until = watching(better, wanted);
+        let mut saved = Vec::new();
+        let ended = fit(&mut until, Span::Steps(5), &mut saves(&mut saved)).expect("fine");
+        assert_eq!(ended, Ended::Enough("enough".into()));
+        assert_eq!(saved.last(), Some(&(step, true)));
+        // It remains enough.
+        let mut again = watching(better, wanted);
+        let checkpoint = until.checkpoint().expect("plain");
+        again.restore(&checkpoint).expect("its own");
+        let ended = fit(&mut again, Span::Steps(5), &mut |_| Ok(())).expect("fine");
+        assert_eq!(ended, Ended::Enough("enough".into()));
+        assert_eq!(again.trainer.position().step, step);
+    }
+    let mut never = watching(Better::Higher, 0.95);
+    let ended = fit(&mut never, Span::Steps(5), &mut |_| Ok(())).expect("fine");
+    assert_eq!(ended, Ended::Reached);
 }
 
 #[test]

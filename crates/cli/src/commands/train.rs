@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::Device;
+use nearfar_core::Finite;
 use nearfar_datasets::Data;
 use nearfar_eval::Score;
 use nearfar_trainer::{
-    Best, Better, Checkpoints, Ended, Loaded, MetricsLog, Run, RunLock, SaveEvery, Signals, fit,
-    on_large_stack,
+    Best, Better, Checkpoints, Ended, Enough, Loaded, MetricsLog, Run, RunLock, SaveEvery, Signals,
+    fit, on_large_stack,
 };
 use serde_json::json;
 
@@ -22,6 +23,9 @@ use crate::run_dir::RunDir;
 use crate::run_file::RunFile;
 use crate::tensorboard::TensorBoard;
 use crate::{assemble, device, evaluation};
+
+/// The name of the observer that ends a run whose score is good enough.
+const ENOUGH: &str = "enough";
 
 pub(crate) fn run(args: &args::Train, global: &Global, out: &Out) -> Result<(), Error> {
     let (run, text) = RunFile::read(&args.run, &args.set)?;
@@ -238,6 +242,11 @@ impl Job {
                     ),
                 });
             }
+            Ended::Enough(name) if name == ENOUGH => {
+                let wanted = run.checkpoints.enough.map_or(0.0, Finite::get);
+                let score = run.checkpoints.best.as_deref().unwrap_or_default();
+                out.note(&format!("step {step}  {score} has come to {wanted}: done"));
+            }
             Ended::Enough(_) => out.note(&format!(
                 "step {step}  no better score for {} evaluations: done",
                 run.checkpoints.patience.unwrap_or(0)
@@ -301,6 +310,11 @@ impl Job {
                 best = best.with_patience(patience);
             }
             watchers.push(("best".into(), Box::new(best)));
+            if let Some(wanted) = run.checkpoints.enough {
+                let enough = Enough::new(name, better, wanted.get());
+                let enough = enough.of_split(split_of(run, data));
+                watchers.push((ENOUGH.into(), Box::new(enough)));
+            }
         }
         if let Some(last) = self.stop_after {
             let stop = work.signals.stop.clone();

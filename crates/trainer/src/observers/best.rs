@@ -140,15 +140,7 @@ impl Observer for Best {
         if self.split.as_ref().is_some_and(|wanted| wanted != split) {
             return Ok(Answer::GoOn);
         }
-        let Some(&score) = scores.get(&self.score) else {
-            let names: Vec<&str> = scores.keys().map(String::as_str).collect();
-            return Err(format!(
-                "the evaluation of `{split}` gives no `{}`; it gives {}",
-                self.score,
-                names.join(", ")
-            )
-            .into());
-        };
+        let score = score_in(&self.score, split, scores)?;
         if self.is_better(score) {
             self.best = Some((score, trainer.position().step));
             self.misses = 0;
@@ -161,4 +153,17 @@ impl Observer for Best {
             Answer::GoOn
         })
     }
+}
+
+/// The score of that name, which must be there.
+pub(super) fn score_in(
+    wanted: &str,
+    split: &str,
+    scores: &BTreeMap<String, f64>,
+) -> std::result::Result<f64, BoxError> {
+    scores.get(wanted).copied().ok_or_else(|| {
+        let names: Vec<&str> = scores.keys().map(String::as_str).collect();
+        let names = names.join(", ");
+        format!("the evaluation of `{split}` gives no `{wanted}`; it gives {names}").into()
+    })
 }

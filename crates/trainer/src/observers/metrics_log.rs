@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nearfar_core::{BoxError, Stateful};
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,8 @@ use crate::trainer::Trainer;
 /// | `evaluation` | `split`, `scores` by name; a score that is not a number is null |
 /// | `checkpoint` | `best` |
 ///
-/// `step` counts the steps made, `epoch` is from 0. `clock` (`seconds` since the process began with it, and `rows_per_second` where
-/// rows were trained on) is the one key in which two equal runs differ.
+/// `step` counts the steps made, `epoch` is from 0. `clock` (`seconds` since the process began with it, and where rows were trained on
+/// `rows_per_second` and `waited`, the seconds that the step waited for its batch) is the one key in which two equal runs differ.
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
@@ -74,7 +74,13 @@ impl MetricsLog {
         }
     }
 
-    fn write(&mut self, trainer: &Trainer, content: Content<'_>, rows: usize) -> Result<(), Error> {
+    fn write(
+        &mut self,
+        trainer: &Trainer,
+        content: Content<'_>,
+        rows: usize,
+        waited: Option<Duration>,
+    ) -> Result<(), Error> {
         let now = Instant::now();
         let seconds = (now - self.last).as_secs_f64();
         let position = trainer.position();
@@ -85,6 +91,7 @@ impl MetricsLog {
             clock: Clock {
                 seconds: (now - self.start).as_secs_f64(),
                 rows_per_second: (rows > 0 && seconds > 0.0).then(|| rows as f64 / seconds),
+                waited: waited.map(|it| it.as_secs_f64()),
             },
         };
         self.last = now;
@@ -104,7 +111,11 @@ impl Observer for MetricsLog {
     fn observe(&mut self, trainer: &Trainer, event: &Event<'_>) -> Result<Answer, BoxError> {
         match event {
             Event::Start => self.last = Instant::now(),
-            Event::Step { outcome, rows } => {
+            Event::Step {
+                outcome,
+                rows,
+                waited,
+            } => {
                 let content = match outcome {
                     Outcome::NothingToLearn => Content::NothingToLearn {},
                     Outcome::Learned {
@@ -120,24 +131,24 @@ impl Observer for MetricsLog {
                         gradient_norm: *gradient_norm,
                     },
                 };
-                self.write(trainer, content, *rows)?;
+                self.write(trainer, content, *rows, Some(*waited))?;
             }
             Event::NotFinite { error, rows } => {
                 let what = match error.kind() {
                     Some(nearfar_core::Error::NonFinite { what, .. }) => what.clone(),
                     _ => error.to_string(),
                 };
-                self.write(trainer, Content::NotFinite { what }, *rows)?;
+                self.write(trainer, Content::NotFinite { what }, *rows, None)?;
             }
             Event::Refresh { parts, rows } => {
                 let content = Content::Refresh { parts, rows: *rows };
-                self.write(trainer, content, 0)?;
+                self.write(trainer, content, 0, None)?;
             }
             Event::Evaluation { split, scores } => {
-                self.write(trainer, Content::Evaluation { split, scores }, 0)?;
+                self.write(trainer, Content::Evaluation { split, scores }, 0, None)?;
             }
             Event::Saved { best } => {
-                self.write(trainer, Content::Checkpoint { best: *best }, 0)?;
+                self.write(trainer, Content::Checkpoint { best: *best }, 0, None)?;
                 let file = self.file.get_ref();
                 file.sync_data().map_err(Error::io("sync", &self.path))?;
             }
@@ -185,6 +196,8 @@ struct Clock {
     seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     rows_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited: Option<f64>,
 }
 
 impl Line<'_> {
