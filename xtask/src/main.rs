@@ -69,16 +69,7 @@ fn main() -> ExitCode {
             [".ci/run"].into_iter().chain(full.then_some("--full")),
             &root,
         ),
-        Task::Bench { arguments } => {
-            let cargo = ["run", "--release", "--package", "nearfar-bench", "--"];
-            program::run(
-                &program::cargo(),
-                cargo
-                    .into_iter()
-                    .chain(arguments.iter().map(String::as_str)),
-                &root,
-            )
-        }
+        Task::Bench { arguments } => bench(&root, &arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,6 +78,18 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Builds what is measured, and measures it.
+fn bench(root: &Path, arguments: &[String]) -> Result<(), Error> {
+    let cargo = ["run", "--release", "--package", "nearfar-bench", "--"];
+    // Whole runs are those of the program that people use.
+    let whole_runs = arguments.iter().any(|it| it == "train");
+    let nearfar = whole_runs.then(|| built::release(root)).transpose()?;
+    let nearfar = nearfar.iter().flat_map(|path| ["--nearfar", path.as_str()]);
+    let arguments = arguments.iter().map(String::as_str);
+    let arguments = cargo.into_iter().chain(arguments).chain(nearfar);
+    program::run(&program::cargo(), arguments, root)
 }
 
 /// The root of the repository, whatever folder cargo was called in.

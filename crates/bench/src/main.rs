@@ -5,6 +5,7 @@ mod clock;
 mod losses;
 mod peers;
 mod table;
+mod whole_runs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,13 +22,13 @@ struct Cli {
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
     /// Makes the peers' Python environment in a folder from pinned versions (needs python3 and about 6 GB), then measures.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     setup_peers: Option<PathBuf>,
     /// A folder that `--setup-peers` has made.
-    #[arg(long, value_name = "DIR", env = "NEARFAR_PEERS")]
+    #[arg(long, value_name = "DIR", env = "NEARFAR_PEERS", global = true)]
     peers: Option<PathBuf>,
     /// Threads of both sides.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, global = true)]
     threads: usize,
     /// Rounds; both sides take turns.
     #[arg(long, default_value_t = 5)]
@@ -36,7 +37,8 @@ struct Cli {
     #[arg(
         long,
         value_name = "FILE",
-        default_value = "target/bench/side_by_side.json"
+        default_value = "target/bench/side_by_side.json",
+        global = true
     )]
     json: PathBuf,
     /// List the cases and end.
@@ -46,6 +48,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Trains the Omniglot recipe on both sides until the same Recall@1.
+    Train(whole_runs::Train),
     /// Our side of one case, driven through standard input: used by the program itself.
     #[command(hide = true)]
     Serve {
@@ -60,6 +64,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Some(Command::Serve { case, rows }) => cases::serve(case, rows.as_deref()),
+        Some(Command::Train(train)) => {
+            python(&cli).and_then(|python| train.run(python.as_deref(), cli.threads, &cli.json))
+        }
         None => measure(&cli),
     };
     match done {
@@ -72,6 +79,15 @@ fn main() -> ExitCode {
 }
 
 type Error = Box<dyn std::error::Error>;
+
+/// The Python of the peers, where there are any.
+fn python(cli: &Cli) -> Result<Option<PathBuf>, Error> {
+    Ok(match (&cli.setup_peers, &cli.peers) {
+        (Some(dir), _) => Some(peers::set_up(dir)?),
+        (None, Some(dir)) => Some(peers::found(dir)?),
+        (None, None) => None,
+    })
+}
 
 #[allow(clippy::print_stdout)] // The figures are what it is for.
 fn measure(cli: &Cli) -> Result<(), Error> {
@@ -93,11 +109,7 @@ fn measure(cli: &Cli) -> Result<(), Error> {
     let chosen = |group: &str, name: &str| {
         cli.cases.is_empty() || cli.cases.iter().any(|it| it == group || it == name)
     };
-    let peers = match (&cli.setup_peers, &cli.peers) {
-        (Some(dir), _) => Some(peers::set_up(dir)?),
-        (None, Some(dir)) => Some(peers::found(dir)?),
-        (None, None) => None,
-    };
+    let peers = python(cli)?;
     let versions = peers.as_deref().map(peers::versions).transpose()?;
     // A case that fails is told at the end, beside the figures of the others.
     let (mut figures, mut failed) = (Vec::new(), Vec::new());

@@ -107,7 +107,7 @@ pub(crate) fn json(
 }
 
 /// The processor and how many cores of it there are.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
         .lines()
