@@ -246,6 +246,14 @@ impl Encoder for Tower {
             .map(|(name, weight)| weight.parameter(name))
             .collect()
     }
+
+    fn freeze(&self, name: &str, frozen: bool) -> bool {
+        let found = self.weights.iter().find(|(own, _)| own == name);
+        if let Some((_, weight)) = found {
+            weight.freeze(frozen);
+        }
+        found.is_some()
+    }
 }
 
 #[cfg(test)]
