@@ -14,6 +14,8 @@ mod input_shape;
 mod tower;
 
 mod registry;
+
+mod pretrained;
 mod sentence_folder;
 
 pub use backbones::{
@@ -23,6 +25,7 @@ pub use backbones::{
 pub use init::Init;
 pub use input_shape::InputShape;
 pub use params::{MAX_NAME_BYTES, MAX_NUMBERS, MAX_TENSORS, Params, Weight};
+pub use pretrained::Pretrained;
 pub use registry::ModelConfig;
 pub use sentence_folder::SentenceFolder;
 pub use tower::{Backbone, Features, Head, Pooling, Tower};

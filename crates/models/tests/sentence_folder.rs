@@ -5,7 +5,9 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{Encoder, Input, Mode, Seed};
-use nearfar_models::{Bert, BertPooling, InputShape, Params, SentenceFolder};
+use nearfar_models::{
+    Bert, BertPooling, InputShape, ModelConfig, Params, Pretrained, SentenceFolder,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -304,4 +306,33 @@ fn files_that_are_no_settings_are_refused() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_run_file_names_a_folder_of_the_same_settings() -> Result<()> {
+    let (folder, written) = folder("bert.");
+    let weights = Pretrained {
+        folder: Some(folder.path().to_owned()),
+        ..Pretrained::default()
+    };
+    let input = InputShape::Tokens { vocabulary: 9 };
+    let model = ModelConfig::Bert(small());
+    let here = params(1);
+    model.build(&input, &here)?;
+    assert!(weights.load(&model, &here)?.is_empty());
+    assert_eq!(here.to_safetensors()?, written.to_safetensors()?);
+
+    let other = ModelConfig::Bert(Bert {
+        heads: 4,
+        pooling: BertPooling::Cls,
+        ..small()
+    });
+    let error = weights.load(&other, &here).expect_err("4 heads for 2");
+    assert!(
+        error.to_string().ends_with(
+            "has other settings than `model.bert`; write heads = 2, pooling = \"mean\" there"
+        ),
+        "{error}"
+    );
+    Ok(())
 }
