@@ -19,8 +19,8 @@ mod pretrained;
 mod sentence_folder;
 
 pub use backbones::{
-    Bert, BertPooling, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet,
-    ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    Bert, BertPooling, CharBilstm, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin,
+    Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;

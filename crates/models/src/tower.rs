@@ -67,7 +67,7 @@ pub enum Pooling {
 
 impl Pooling {
     /// `(b, d)`
-    fn pool(self, features: Features) -> Result<Tensor> {
+    pub(crate) fn pool(self, features: Features) -> Result<Tensor> {
         match (self, features) {
             (Self::Flatten, Features::Vectors(vectors)) => Ok(vectors),
             (Self::Flatten, Features::Maps(maps)) => maps.flatten_from(1),
