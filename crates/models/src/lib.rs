@@ -17,6 +17,7 @@ mod registry;
 
 mod pretrained;
 mod sentence_folder;
+mod write_sentence_folder;
 
 pub use backbones::{
     Bert, BertPooling, CharBilstm, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin,
