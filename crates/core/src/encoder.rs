@@ -18,6 +18,15 @@ pub trait Encoder: Send + Sync {
     fn width(&self) -> usize;
     /// Its tensors, in the order of their names.
     fn parameters(&self) -> Vec<Parameter>;
+    /// Takes a tensor out of training, or back into it, and says whether it could. A frozen parameter leaves the graph, so that
+    /// nothing is computed for its gradient; a frozen running statistic stays as it is, and training goes by it.
+    ///
+    /// By default nothing can be frozen here; a trainer then leaves parameters alone that it should not move, at the price of
+    /// gradients that nobody needs.
+    fn freeze(&self, name: &str, frozen: bool) -> bool {
+        let _ = (name, frozen);
+        false
+    }
 }
 
 /// A named tensor that a checkpoint keeps. Running statistics are kept but not trained.

@@ -22,6 +22,7 @@ mod table;
 mod docs;
 mod error;
 mod num;
+mod pattern;
 mod rng;
 pub mod shape;
 
@@ -37,6 +38,7 @@ pub use error::Error;
 pub use loss::{Evaluated, Loss, Part, Terms, Unit};
 pub use miner::{Candidate, Candidates, Miner};
 pub use num::{Finite, Fraction, NonNegative, Positive};
+pub use pattern::name_matches;
 pub use reducer::{Reducer, Then};
 pub use rng::{Purpose, Rng, Seed, position_of_name};
 pub use state::{Span, Stateful};

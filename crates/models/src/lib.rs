@@ -14,15 +14,19 @@ mod input_shape;
 mod tower;
 
 mod registry;
+
+mod pretrained;
 mod sentence_folder;
+mod write_sentence_folder;
 
 pub use backbones::{
-    Bert, BertPooling, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet,
-    ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    Bert, BertPooling, CharBilstm, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin,
+    Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;
 pub use params::{MAX_NAME_BYTES, MAX_NUMBERS, MAX_TENSORS, Params, Weight};
+pub use pretrained::Pretrained;
 pub use registry::ModelConfig;
 pub use sentence_folder::SentenceFolder;
 pub use tower::{Backbone, Features, Head, Pooling, Tower};

@@ -81,7 +81,16 @@ impl Weight {
 
     /// Whether an optimizer changes it: no running statistic, and not frozen.
     pub fn trained(&self) -> bool {
-        !self.statistic && !self.frozen.load(Ordering::Relaxed)
+        !self.statistic && !self.frozen()
+    }
+
+    /// Whether it is to stay as it is, a running statistic too.
+    pub fn frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
     }
 
     /// Its description for whoever trains or keeps it.
@@ -254,7 +263,8 @@ impl Params {
     /// block and not of `blocks.10`, a full name is one tensor, an empty part is everything here.
     ///
     /// Running statistics still follow the data: give their layer [`Statistics::Frozen`](crate::layers::Statistics) to
-    /// stop them too. Freeze before an optimizer asks for the parameters.
+    /// stop them too, or freeze them by name through the [`Encoder`](nearfar_core::Encoder). Freeze before an optimizer asks for
+    /// the parameters.
     ///
     /// # Errors
     /// [`Error::Settings`] when nothing is there; the message has the names that there are.
@@ -287,7 +297,7 @@ impl Params {
             )))?;
         }
         for (_, weight) in &named {
-            weight.frozen.store(frozen, Ordering::Relaxed);
+            weight.freeze(frozen);
         }
         Ok(named.len())
     }

@@ -5,7 +5,7 @@ use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::{
-    Bert, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, Vit,
+    Bert, CharBilstm, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, Vit,
 };
 use crate::{InputShape, Params};
 
@@ -89,6 +89,7 @@ macro_rules! models {
 
 models! {
     "bert" = Bert, "a transformer over words, by default of the size of MiniLM, for sequences of tokens";
+    "char_bilstm" = CharBilstm, "a deep LSTM over characters in both directions, for short texts";
     "conv4" = Conv4, "four blocks of convolution, batch normalization, ReLU and pooling, for images";
     "convnext" = Convnext, "ConvNeXt, for images; timm's names";
     "dense_conv" = DenseConv, "convolutions that keep the resolution, for images with masks";

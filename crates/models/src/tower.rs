@@ -67,7 +67,7 @@ pub enum Pooling {
 
 impl Pooling {
     /// `(b, d)`
-    fn pool(self, features: Features) -> Result<Tensor> {
+    pub(crate) fn pool(self, features: Features) -> Result<Tensor> {
         match (self, features) {
             (Self::Flatten, Features::Vectors(vectors)) => Ok(vectors),
             (Self::Flatten, Features::Maps(maps)) => maps.flatten_from(1),
@@ -245,6 +245,14 @@ impl Encoder for Tower {
             .iter()
             .map(|(name, weight)| weight.parameter(name))
             .collect()
+    }
+
+    fn freeze(&self, name: &str, frozen: bool) -> bool {
+        let found = self.weights.iter().find(|(own, _)| own == name);
+        if let Some((_, weight)) = found {
+            weight.freeze(frozen);
+        }
+        found.is_some()
     }
 }
 

@@ -123,7 +123,7 @@ impl Params {
     }
 
     /// [`load`](Self::load) of a file that others wrote: `renamed` gives the name here of a tensor of the file, or none where
-    /// it is not looked at. What is at `part` here may be missing, and then stays as it is.
+    /// it is not looked at. What is `anew` here may be missing, and then stays as it is; these names are returned.
     ///
     /// # Errors
     /// Those of [`load`](Self::load), and when two tensors would have one name.
@@ -131,21 +131,19 @@ impl Params {
         &self,
         path: &Path,
         renamed: &dyn Fn(&str) -> Option<String>,
-        part: &str,
-    ) -> Result<()> {
+        anew: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
         let place = path.display().to_string();
         let (fitting, mut differences) = self.compare(&read(path)?, &place, renamed)?;
-        let within = |name: &str| {
-            name.strip_prefix(part)
-                .is_some_and(|it| it.starts_with('.'))
-        };
-        differences.missing.retain(|name| !within(name));
+        let (stay, missing) = differences.missing.into_iter().partition(|it| anew(it));
+        differences.missing = missing;
         if !differences.is_empty() {
             Err(Error::Input(format!(
                 "{place} is of another model: {differences}"
             )))?;
         }
-        take(fitting)
+        take(fitting)?;
+        Ok(stay)
     }
 
     /// Reads those tensors of a file that the model has too, for a start from other weights, and gives the differences.

@@ -1,11 +1,14 @@
 //! Folders of sentence-transformers: what is read of them, and what is refused.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{Encoder, Input, Mode, Seed};
-use nearfar_models::{Bert, BertPooling, InputShape, Params, SentenceFolder};
+use nearfar_models::{
+    Bert, BertPooling, InputShape, ModelConfig, Params, Pretrained, SentenceFolder,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -58,6 +61,14 @@ fn published(params: &Params, prefix: &str) -> Vec<(String, Tensor)> {
     tensors.push((format!("{prefix}embeddings.position_ids"), ids));
     tensors.push((format!("{prefix}pooler.dense.weight"), pooler));
     tensors
+}
+
+/// The tensors of a tower, by name.
+fn tensors(params: &Params) -> BTreeMap<String, Tensor> {
+    published(params, "")
+        .into_iter()
+        .take(params.parameters().len())
+        .collect()
 }
 
 fn write(path: &Path, value: &Value) {
@@ -304,4 +315,92 @@ fn files_that_are_no_settings_are_refused() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn what_is_written_for_sentence_transformers_is_read_here_too() -> Result<()> {
+    let tokenizer = json!({ "added_tokens": [{ "id": 0, "content": "[PAD]" }] }).to_string();
+    let here = tempfile::tempdir().expect("a place for temporary files");
+    let input = InputShape::Tokens { vocabulary: 9 };
+    for (name, pooling, normalize) in [
+        ("a", BertPooling::Mean, true),
+        ("b", BertPooling::Cls, false),
+    ] {
+        let bert = Bert {
+            pooling,
+            normalize,
+            ..small()
+        };
+        let params = params(3);
+        let tower = bert.build(&input, &params)?;
+        let weights = tensors(&params);
+        let folder = here.path().join(name);
+        bert.write_sentence_folder(&folder, &weights, &tokenizer, 5)?;
+        let read = SentenceFolder::read(&folder)?;
+        assert_eq!(
+            (&read.bert, read.vocabulary, read.max_length),
+            (&bert, 9, 5)
+        );
+        assert_eq!(embed(&read.build(&self::params(1))?)?, embed(&tower)?);
+        let again = bert.write_sentence_folder(&folder, &weights, &tokenizer, 5);
+        assert!(
+            again
+                .expect_err("there")
+                .to_string()
+                .contains("is there already")
+        );
+        let none = bert.write_sentence_folder(here.path().join("c"), &weights, "{}", 5);
+        assert!(none.expect_err("no padding").to_string().contains("[PAD]"));
+    }
+
+    // A layer to another width is a module of its own.
+    let bert = Bert {
+        width: Some(3),
+        ..small()
+    };
+    let params = params(3);
+    bert.build(&input, &params)?;
+    let folder = here.path().join("dense");
+    bert.write_sentence_folder(&folder, &tensors(&params), &tokenizer, 5)?;
+    let text = fs::read_to_string(folder.join("modules.json")).expect("written");
+    let kinds: Vec<_> = ["Transformer", "Pooling", "Dense", "Normalize"]
+        .map(|it| text.find(&format!("models.{it}")).expect("a module"))
+        .into();
+    assert!(kinds.is_sorted(), "{text}");
+    let dense = fs::read(folder.join("2_Dense/model.safetensors")).expect("written");
+    let dense = safetensors::SafeTensors::deserialize(&dense).expect("whole");
+    assert_eq!(
+        dense.tensor("linear.weight").expect("there").shape(),
+        [3, 8]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_run_file_names_a_folder_of_the_same_settings() -> Result<()> {
+    let (folder, written) = folder("bert.");
+    let weights = Pretrained {
+        folder: Some(folder.path().to_owned()),
+        ..Pretrained::default()
+    };
+    let input = InputShape::Tokens { vocabulary: 9 };
+    let model = ModelConfig::Bert(small());
+    let here = params(1);
+    model.build(&input, &here)?;
+    assert!(weights.load(&model, &here)?.is_empty());
+    assert_eq!(here.to_safetensors()?, written.to_safetensors()?);
+
+    let other = ModelConfig::Bert(Bert {
+        heads: 4,
+        pooling: BertPooling::Cls,
+        ..small()
+    });
+    let error = weights.load(&other, &here).expect_err("4 heads for 2");
+    assert!(
+        error.to_string().ends_with(
+            "has other settings than `model.bert`; write heads = 2, pooling = \"mean\" there"
+        ),
+        "{error}"
+    );
+    Ok(())
 }

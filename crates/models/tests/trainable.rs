@@ -5,8 +5,9 @@ use nearfar_core::{Encoded, Encoder, Finite, Fraction, Input, Mode, Parameter, P
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Bert, BertPooling, Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin,
-    ModelConfig, Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    Bert, BertPooling, CharBilstm, Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp,
+    MnistTwin, ModelConfig, Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling,
+    Words,
 };
 
 mod support;
@@ -102,6 +103,23 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             [small, frozen]
                 .map(|it| (ModelConfig::DenseConv(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::CharBilstm(_) => {
+            let small = CharBilstm {
+                width: 5,
+                dim: 3,
+                hidden: 4,
+                layers: 2,
+                ..CharBilstm::default()
+            };
+            let unit = CharBilstm {
+                dropout: Fraction::literal(0.25),
+                normalize: true,
+                ..small.clone()
+            };
+            [small, unit]
+                .map(|it| (ModelConfig::CharBilstm(it), TOKENS))
                 .to_vec()
         }
         ModelConfig::Koch(_) => {

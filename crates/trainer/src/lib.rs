@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 // In reading order: one batch, what moves the parameters, the loop, what is kept of it.
+mod freezing;
 mod gradients;
 mod named;
 mod options;
-mod pattern;
 mod progress;
 mod towers;
 mod trainer;

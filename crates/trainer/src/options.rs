@@ -36,9 +36,10 @@ impl Default for Options {
     }
 }
 
-/// Parameters with a learning rate or weight decay of their own.
+/// Parameters with a learning rate or weight decay of their own, or that stay as they are.
 ///
-/// In a pattern, `*` stands for any text: `*.bias`, `loss.*`, `towers.1.*`.
+/// In a pattern, `*` stands for any text: `*.bias`, `loss.*`, `towers.1.*`. A frozen group holds the running statistics that it
+/// names too: batch norm then goes by them, as it does in evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
@@ -50,6 +51,25 @@ pub struct Group {
     /// What the optimizer's weight decay is multiplied with.
     #[serde(default = "one")]
     pub weight_decay: NonNegative,
+    /// Whether they stay as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
+    /// How many steps they are frozen for; all where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfreeze_after: Option<u64>,
+}
+
+impl Group {
+    /// The parameters of a pattern, with the rates of all others.
+    pub fn new(parameters: impl Into<String>) -> Self {
+        Self {
+            parameters: parameters.into(),
+            learning_rate: one(),
+            weight_decay: one(),
+            frozen: false,
+            unfreeze_after: None,
+        }
+    }
 }
 
 fn one() -> NonNegative {

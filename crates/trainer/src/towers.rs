@@ -89,6 +89,21 @@ impl Towers {
         parameters
     }
 
+    /// Takes a tensor out of training, or back into it, and says whether its encoder could: see [`Encoder::freeze`].
+    pub(crate) fn freeze(&self, name: &str, frozen: bool) -> bool {
+        if let [tower] = &self.0[..] {
+            return tower.freeze(name, frozen);
+        }
+        let place = name
+            .strip_prefix("towers.")
+            .and_then(|it| it.split_once('.'));
+        let found = place.and_then(|(index, name)| Some((index.parse().ok()?, name)));
+        found.is_some_and(|(index, name): (usize, &str)| {
+            self.get(index)
+                .is_some_and(|tower| tower.freeze(name, frozen))
+        })
+    }
+
     /// Copies of all tensors on the host, by name: the model, as it is saved.
     ///
     /// # Errors

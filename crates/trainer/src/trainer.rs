@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use candle_core::{Device, Tensor, Var};
 use nearfar_core::{
     Batch, BoxError, Comparison, EmbeddingTable, Embeddings, Encoder, Error as Kind, Evaluated,
-    Loss, Mode, Purpose, Seed,
+    Loss, Mode, Purpose, Seed, name_matches,
 };
 
 use crate::error::Error;
+use crate::freezing::{Freezing, Frozen};
 use crate::gradients::{Gradients, all_finite, numbers};
 use crate::named::{copies, put, to_device};
 use crate::optim::{Move, Optimizer};
 use crate::options::Options;
-use crate::pattern;
 use crate::progress::{Counters, Outcome, PartValue, Position};
 use crate::schedule::Schedule;
 use crate::towers::Towers;
@@ -32,6 +32,7 @@ pub struct Trainer {
     /// Those of the towers that are not trained; which of them a step changes is known after the first.
     resting: Vec<Var>,
     running: Option<Vec<Var>>,
+    freezing: Freezing,
     gathered: Gathered,
     position: Position,
     counters: Counters,
@@ -41,6 +42,7 @@ struct Trained {
     var: Var,
     of_loss: bool,
     may_be_frozen: bool,
+    frozen: Frozen,
     rate: f64,
     decay: f64,
 }
@@ -86,7 +88,7 @@ impl Trainer {
 
         let mut names = BTreeSet::new();
         let mut trained: BTreeMap<String, (Var, bool)> = BTreeMap::new();
-        let mut resting = Vec::new();
+        let mut resting = BTreeMap::new();
         let of_loss = loss.parameters().into_iter().map(|it| (it, true));
         let of_towers = towers.parameters().into_iter().map(|it| (it, false));
         for (parameter, of_loss) in of_towers.chain(of_loss) {
@@ -101,7 +103,7 @@ impl Trainer {
                 )));
             }
             if !parameter.trained {
-                resting.push(parameter.var);
+                resting.insert(name, parameter.var);
             } else {
                 trained.insert(name, (parameter.var, of_loss));
             }
@@ -115,8 +117,13 @@ impl Trainer {
             ));
         }
 
-        let listed = |pattern: &str, place: &str| -> Result<(), Error> {
-            if trained.keys().any(|name| pattern::matches(pattern, name)) {
+        let listed = |pattern: &str, place: &str, others: bool| -> Result<(), Error> {
+            let others = resting.keys().filter(|_| others);
+            if trained
+                .keys()
+                .chain(others)
+                .any(|name| name_matches(pattern, name))
+            {
                 return Ok(());
             }
             let mut names: Vec<&str> = trained.keys().map(String::as_str).take(8).collect();
@@ -129,11 +136,16 @@ impl Trainer {
             )))
         };
         for group in &options.groups {
-            listed(&group.parameters, "groups")?;
+            listed(&group.parameters, "groups", group.frozen)?;
         }
         for pattern in &options.allow_frozen {
-            listed(pattern, "allow_frozen")?;
+            listed(pattern, "allow_frozen", false)?;
         }
+        let freezing = Freezing::new(
+            &options.groups,
+            trained.keys().map(String::as_str),
+            resting.keys().map(String::as_str),
+        )?;
 
         let trained = trained
             .into_iter()
@@ -141,14 +153,15 @@ impl Trainer {
                 let group = options
                     .groups
                     .iter()
-                    .find(|group| pattern::matches(&group.parameters, &name));
+                    .find(|group| name_matches(&group.parameters, &name));
                 let trained = Trained {
                     var,
                     of_loss,
                     may_be_frozen: options
                         .allow_frozen
                         .iter()
-                        .any(|pattern| pattern::matches(pattern, &name)),
+                        .any(|pattern| name_matches(pattern, &name)),
+                    frozen: freezing.of(&name),
                     rate: group.map_or(1.0, |group| group.learning_rate.get()),
                     decay: group.map_or(1.0, |group| group.weight_decay.get()),
                 };
@@ -162,8 +175,9 @@ impl Trainer {
             schedule,
             options,
             trained,
-            resting,
+            resting: resting.into_values().collect(),
             running: None,
+            freezing,
             gathered: Gathered::default(),
             position: Position::default(),
             counters: Counters::default(),
@@ -180,6 +194,7 @@ impl Trainer {
         let step = self.position.step;
         self.position.step += 1;
 
+        self.freeze(step)?;
         let before = self.statistics()?;
         let outcome = self.learn(batch, step);
         match &outcome {
@@ -192,6 +207,18 @@ impl Trainer {
             }
         }
         outcome
+    }
+
+    /// What is frozen is a function of the step, so that a run that goes on needs to remember nothing of it.
+    fn freeze(&mut self, step: u64) -> Result<(), Error> {
+        self.freezing.apply(&self.towers, step)?;
+        if self.freezing.thaws_at(step) {
+            // What moves from here on has to show that it does.
+            self.counters.towers_passed = false;
+            self.counters.loss_passed = false;
+            self.running = None;
+        }
+        Ok(())
     }
 
     fn learn(&mut self, batch: &Batch, step: u64) -> Result<Outcome, Error> {
@@ -217,11 +244,12 @@ impl Trainer {
         finite(loss.is_finite(), || "the loss".into(), step)?;
 
         let mut store = total.backward()?;
-        let tensors = self.trained.iter();
-        let tensors = tensors.map(|(name, it)| (name.as_str(), it.var.as_tensor()));
+        let moving = self.trained.iter();
+        let moving = moving.filter(|(_, it)| !it.frozen.at(step));
+        let tensors = moving.map(|(name, it)| (name.as_str(), it.var.as_tensor()));
         let gradients = Gradients::take(&mut store, tensors);
         drop(store); // What is left are gradients of everything else; they are as large as the activations.
-        self.freeze_gate(&gradients, &evaluated)?;
+        self.freeze_gate(&gradients, &evaluated, step)?;
         let norm = gradients.norm()?;
         if !norm.is_finite() {
             let names = gradients.not_finite()?;
@@ -254,14 +282,20 @@ impl Trainer {
 
     /// Trained parameters without a gradient would never move, and nobody would notice. Zeros are no error: unseen rows, dead units
     /// and absent classes are normal.
-    fn freeze_gate(&mut self, gradients: &Gradients, evaluated: &Evaluated) -> Result<(), Error> {
+    fn freeze_gate(
+        &mut self,
+        gradients: &Gradients,
+        evaluated: &Evaluated,
+        step: u64,
+    ) -> Result<(), Error> {
         // A loss's own parameters may belong to a part that found nothing in this batch.
         let complete = evaluated.parts.iter().all(|part| part.value.is_some());
         let towers = !self.counters.towers_passed;
         let loss = !self.counters.loss_passed && complete;
         let frozen = self.trained.iter().filter(|(name, it)| {
             let asked = if it.of_loss { loss } else { towers };
-            asked && !it.may_be_frozen && gradients.get(name).is_none()
+            let may_rest = it.may_be_frozen || it.frozen.at(step);
+            asked && !may_rest && gradients.get(name).is_none()
         });
         let names: Vec<String> = frozen.map(|(name, _)| name.clone()).collect();
         if !names.is_empty() {

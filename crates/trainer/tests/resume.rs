@@ -11,8 +11,8 @@ use fakes::{Line, Pull, Rows, files, store};
 use nearfar_core::{BoxError, Fraction, NonNegative, Positive, Span};
 use nearfar_trainer::checkpoint::{Checkpoint, MemoryFs};
 use nearfar_trainer::{
-    Answer, Best, Better, Ended, Event, OptimizerConfig, Options, Run, SaveEvery, ScheduleConfig,
-    Trainer, Watch, fit, optim, schedule,
+    Answer, Best, Better, Ended, Event, Group, OptimizerConfig, Options, Run, SaveEvery,
+    ScheduleConfig, Trainer, Watch, fit, optim, schedule,
 };
 
 const STEPS: u64 = 11; // Three epochs of three batches, and two more.
@@ -23,6 +23,7 @@ struct Case {
     accumulate: u64,
     every: Option<Span>,
     clip: Option<Positive>,
+    groups: Vec<Group>,
 }
 
 fn cases() -> Vec<Case> {
@@ -57,16 +58,27 @@ fn cases() -> Vec<Case> {
                 accumulate,
                 every: intervals[(index + other) % intervals.len()],
                 clip: (index % 2 == 0).then_some(Positive::literal(0.5)),
+                groups: if index % 3 == 0 { thaws() } else { Vec::new() },
             });
         }
     }
     cases
 }
 
+/// Parameters that are frozen at first: the end is within an epoch, and within batches whose gradients are gathered.
+fn thaws() -> Vec<Group> {
+    vec![Group {
+        frozen: true,
+        unfreeze_after: Some(5),
+        ..Group::new("weight")
+    }]
+}
+
 fn run(case: &Case) -> Run {
     let options = Options {
         accumulate: NonZeroU64::new(case.accumulate).expect("not zero"),
         clip_norm: case.clip,
+        groups: case.groups.clone(),
         ..Options::default()
     };
     // Both end before the run does, and one moves the momentum where there is one.

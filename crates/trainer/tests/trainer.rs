@@ -60,6 +60,13 @@ impl Encoder for Plain {
     }
 }
 
+/// The first parameter of the loss.
+fn loss_numbers(trainer: &Trainer) -> Vec<f32> {
+    let centers = &trainer.loss().parameters()[0].var;
+    let numbers = centers.flatten_all().expect("small");
+    numbers.to_vec1().expect("f32")
+}
+
 /// The mean square of the rows, times a factor; of the difference of two sides where there are two.
 #[derive(Debug)]
 struct Square(f64);
@@ -431,9 +438,8 @@ fn gathering_batches_equals_one_large_batch() {
 #[test]
 fn groups_have_rates_of_their_own() {
     let group = |parameters: &str, rate: f64| Group {
-        parameters: parameters.into(),
         learning_rate: NonNegative::new(rate).expect("a rate"),
-        weight_decay: NonNegative::literal(1.0),
+        ..Group::new(parameters)
     };
     let options = Options {
         groups: vec![group("loss.*", 0.0), group("*", 2.0)],
@@ -456,23 +462,86 @@ fn groups_have_rates_of_their_own() {
     {
         assert!(((two - start) - 2.0 * (one - start)).abs() < 1e-6);
     }
-    let centers = |trainer: &Trainer| {
-        trainer.loss().parameters()[0]
-            .var
-            .flatten_all()
-            .expect("small")
-            .to_vec1::<f32>()
-            .expect("f32")
-    };
     assert_eq!(
-        centers(&doubled),
+        loss_numbers(&doubled),
         [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         "a rate of 0"
     );
     assert_ne!(
-        centers(&plain),
-        centers(&doubled),
+        loss_numbers(&plain),
+        loss_numbers(&doubled),
         "the loss's own parameters are trained"
+    );
+}
+
+#[test]
+fn frozen_parameters_stay_until_their_step() {
+    let frozen = |parameters: &str, unfreeze_after| Group {
+        frozen: true,
+        unfreeze_after,
+        ..Group::new(parameters)
+    };
+    let sgd: OptimizerConfig = optim::Sgd::default().into();
+    let options = |groups| Options {
+        groups,
+        ..Options::default()
+    };
+    let mut trainer = trainer(
+        &sgd,
+        None,
+        options(vec![frozen("weight", Some(2)), frozen("loss.*", None)]),
+    );
+    let (start, centers) = (numbers(&trainer, "weight"), loss_numbers(&trainer));
+    let bias = numbers(&trainer, "bias");
+    for _ in 0..2 {
+        trainer.step(&batch(&ROWS, 0)).expect("finite");
+        assert_eq!(numbers(&trainer, "weight"), start);
+    }
+    assert_ne!(numbers(&trainer, "bias"), bias);
+    trainer.step(&batch(&ROWS, 0)).expect("finite");
+    assert_ne!(numbers(&trainer, "weight"), start);
+    assert_eq!(loss_numbers(&trainer), centers);
+
+    let refused = |groups| {
+        let towers: Vec<Box<dyn Encoder>> = vec![Box::new(Plain::new(false))];
+        let loss = Box::new(Square(1.0));
+        let optimizer = sgd.build().expect("good settings");
+        let trainer = Trainer::new(towers, loss, optimizer, constant(0.1), options(groups));
+        trainer.err().expect("cannot be trained").to_string()
+    };
+    assert!(refused(vec![frozen("*", Some(3))]).contains("all parameters are frozen"));
+    let open = Group {
+        unfreeze_after: Some(3),
+        ..Group::new("used")
+    };
+    assert!(refused(vec![open]).contains("write `frozen = true` beside it"));
+    assert!(refused(vec![frozen("other", None)]).contains("names no trained parameter"));
+}
+
+/// A parameter that nothing depends on is told when it is to move, and not before.
+#[test]
+fn the_freeze_gate_waits_for_what_is_frozen() {
+    let group = Group {
+        frozen: true,
+        unfreeze_after: Some(2),
+        ..Group::new("idle.*")
+    };
+    let mut trainer = one(
+        true,
+        Options {
+            groups: vec![group],
+            ..Options::default()
+        },
+    );
+    for _ in 0..2 {
+        trainer
+            .step(&batch(&ROWS, 0))
+            .expect("nothing has to move yet");
+    }
+    let error = trainer.step(&batch(&ROWS, 0)).expect_err("it should move");
+    assert!(
+        matches!(&error, Error::Frozen { names } if *names == ["idle.a", "idle.b"]),
+        "{error}"
     );
 }
 

@@ -20,8 +20,8 @@ use nearfar_losses::{
 };
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{
-    Bert, Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet,
-    ResnetStem, Vit,
+    Bert, CharBilstm, Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params,
+    Resnet, ResnetStem, Vit,
 };
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
@@ -223,6 +223,14 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
         }),
         ModelConfig::Lstm(it) => ModelConfig::Lstm(Lstm {
             width: 8,
+            ..it.clone()
+        }),
+        ModelConfig::CharBilstm(it) => ModelConfig::CharBilstm(CharBilstm {
+            width: 8,
+            dim: 4,
+            hidden: 6,
+            layers: 2,
+            dropout: nearfar_core::Fraction::literal(0.25),
             ..it.clone()
         }),
         ModelConfig::Koch(it) => ModelConfig::Koch(Koch {
@@ -453,7 +461,9 @@ impl Generated {
             | ModelConfig::Resnet(_)
             | ModelConfig::Vit(_) => glyphs(16),
             ModelConfig::Koch(_) => glyphs(65),
-            ModelConfig::Bert(_) | ModelConfig::Lstm(_) => Kind::Tokens,
+            ModelConfig::Bert(_) | ModelConfig::CharBilstm(_) | ModelConfig::Lstm(_) => {
+                Kind::Tokens
+            }
             _ => Kind::Features,
         };
         let labels: Vec<u32> = (0..CLASSES * SAMPLES)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Result, Tensor};
-use nearfar_core::{Error, Fraction, Input, Mode, NonNegative, Positive};
+use nearfar_core::{Error, Fraction, Input, Mode, NonNegative, Positive, name_matches};
 use serde::{Deserialize, Serialize};
 
 use crate::input_shape::size;
@@ -176,11 +176,22 @@ impl Bert {
     /// Those of [`Params::load`], with what is missing, unexpected or of another shape.
     pub fn load_published(params: &Params, path: impl AsRef<Path>) -> Result<()> {
         let renamed = |name: &str| {
-            let name = name.strip_prefix("bert.").unwrap_or(name);
-            let unused = name.starts_with("pooler.") || name == "embeddings.position_ids";
+            let name = Self::own_name(name);
+            let unused = Self::NOT_READ.iter().any(|it| name_matches(it, name));
             (!unused).then(|| name.to_owned())
         };
-        params.load_renamed(path.as_ref(), &renamed, "head")
+        let head = |name: &str| name.starts_with("head.");
+        params
+            .load_renamed(path.as_ref(), &renamed, &head)
+            .map(drop)
+    }
+
+    /// Patterns of published tensors that embeddings do not depend on.
+    pub(crate) const NOT_READ: &[&str] = &["pooler.*", "embeddings.position_ids"];
+
+    /// The name here of a published tensor.
+    pub(crate) fn own_name(name: &str) -> &str {
+        name.strip_prefix("bert.").unwrap_or(name)
     }
 
     fn linear(&self, params: &Params, inputs: usize, outputs: usize) -> Result<Linear> {

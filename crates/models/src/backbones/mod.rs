@@ -4,6 +4,7 @@
 //! parameters and gives a [`Tower`](crate::Tower).
 
 mod bert;
+mod char_bilstm;
 mod conv4;
 mod convnext;
 mod dense_conv;
@@ -16,6 +17,7 @@ mod resnet;
 mod vit;
 
 pub use bert::{Bert, BertPooling};
+pub use char_bilstm::CharBilstm;
 pub use conv4::Conv4;
 pub use convnext::Convnext;
 pub use dense_conv::DenseConv;

@@ -79,7 +79,8 @@ impl Norm {
 
     /// Whether this pass goes by the statistics of its batch.
     pub(super) fn by_batch(&self, mode: &Mode<'_>) -> bool {
-        mode.trains() && self.settings.statistics == Statistics::Batch
+        // Statistics that are frozen by name say the same as the setting.
+        mode.trains() && self.settings.statistics == Statistics::Batch && !self.mean.frozen()
     }
 
     /// The running mean and variance, as constants.
@@ -117,8 +118,8 @@ impl Norm {
 /// ```
 ///
 /// In training, mean and biased variance of the batch, and the running ones move towards it by `momentum` (the variance
-/// towards the unbiased one); in evaluation, and with [`Statistics::Frozen`], the running ones. For images behind a
-/// convolution, [`ConvBlock`](super::ConvBlock) does the same faster.
+/// towards the unbiased one); in evaluation, with [`Statistics::Frozen`], and while `running_mean` is
+/// [frozen](nearfar_core::Encoder::freeze), the running ones. For images behind a convolution, [`ConvBlock`](super::ConvBlock) does the same faster.
 ///
 /// Its tensors are `weight`, `bias`, `running_mean` and `running_var`, `(channels)` each; and `num_batches_tracked` `(1)`
 /// without a momentum.

@@ -1,7 +1,14 @@
 //! Names with stars.
 
-/// Whether a name fits a pattern, in which `*` stands for any text.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+/// Whether a name fits a pattern, in which `*` stands for any text: how a run file names parameters.
+///
+/// ```
+/// use nearfar_core::name_matches;
+///
+/// assert!(name_matches("layer1.*.bias", "layer1.0.bn1.bias"));
+/// assert!(!name_matches("layer1.*", "layer10.0.bn1.bias"));
+/// ```
+pub fn name_matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or("");
     let Some(mut rest) = name.strip_prefix(first) else {
@@ -22,7 +29,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::name_matches;
 
     #[test]
     fn stars_stand_for_any_text() {
@@ -35,7 +42,7 @@ mod tests {
             ("a*a", "aa"),
             ("", ""),
         ] {
-            assert!(matches(pattern, name), "{pattern} {name}");
+            assert!(name_matches(pattern, name), "{pattern} {name}");
         }
         for (pattern, name) in [
             ("a.b", "a.b.c"),
@@ -45,7 +52,7 @@ mod tests {
             ("*b*c", "cb"),
             ("", "a"),
         ] {
-            assert!(!matches(pattern, name), "{pattern} {name}");
+            assert!(!name_matches(pattern, name), "{pattern} {name}");
         }
     }
 }

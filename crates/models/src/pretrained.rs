@@ -1,0 +1,141 @@
+//! First weights that were trained elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Result;
+use nearfar_core::{Error, name_matches};
+use serde::{Deserialize, Serialize};
+
+use crate::{Bert, ModelConfig, Params, SentenceFolder};
+
+/// What a model starts with in place of random numbers: `weights = { file = "resnet18.safetensors" }` in a run file.
+///
+/// Every tensor of the model must be in the file in its shape, and every tensor of the file in the model; else the file is refused
+/// with the list of what is missing, unexpected or of another shape, and nothing is read of it. Three things are not missed or
+/// looked at: the head (`head.weight`, `head.bias`) that leads to another width, which published files do not have; what
+/// published files have beyond an encoder (below), unless the model has a tensor of that name; and what `except` names.
+///
+/// | model | published by | not looked at |
+/// |---|---|---|
+/// | `bert` | Hugging Face (`BertModel`), sentence-transformers | `pooler.*`, `embeddings.position_ids`; `bert.` before names is left out |
+/// | `resnet` | torchvision | `fc.*`, `*.num_batches_tracked` |
+/// | `convnext` | timm | `head.fc.*` |
+/// | `vit` | timm, DINOv2 | `head.*`, `mask_token` |
+///
+/// Any other model reads what it wrote itself: `model.safetensors` of a checkpoint.
+///
+/// ```
+/// use nearfar_models::Pretrained;
+///
+/// let weights: Pretrained = toml::from_str(r#"file = "encoder.safetensors""#).expect("a file");
+/// assert!(weights.check().is_ok());
+/// assert!(Pretrained::default().check().is_err());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pretrained {
+    /// A file of safetensors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Or, for `bert`, a folder of sentence-transformers, whose settings must be those of the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// What names begin with in the file alone, such as `module.`; tensors with other names are not looked at.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// Patterns of tensors that start anew: not read where the file has them, not missed where it has not. `*` stands for any text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+}
+
+impl Pretrained {
+    /// Whether the settings fit one another.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] unless there is a file or a folder, and not both.
+    pub fn check(&self) -> std::result::Result<(), Error> {
+        match (&self.file, &self.folder) {
+            (Some(_), None) | (None, Some(_)) => Ok(()),
+            (Some(_), Some(_)) => Err(Error::Settings(
+                "`weights` has a `file` and a `folder`; use one of them".into(),
+            )),
+            (None, None) => Err(Error::Settings(
+                "`weights` says neither `file` nor `folder`; write where they are".into(),
+            )),
+        }
+    }
+
+    /// Reads the weights into what `model` made in `params`, all or none, and gives the names of the tensors that start anew.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a file that is damaged or of another model, as [`Params::load`], and a folder that
+    /// [`SentenceFolder::read`] refuses; [`Error::Settings`] for a folder whose settings are not those of the model, and
+    /// those of [`check`](Self::check).
+    pub fn load(&self, model: &ModelConfig, params: &Params) -> Result<Vec<String>> {
+        self.check()?;
+        let path = match (&self.file, &self.folder) {
+            (_, Some(folder)) => agreeing(folder, model)?,
+            (Some(file), None) => file.clone(),
+            (None, None) => return Ok(Vec::new()), // Not possible after `check`.
+        };
+        let excepted = |name: &str| self.except.iter().any(|it| name_matches(it, name));
+        let renamed = |name: &str| {
+            let name = name.strip_prefix(self.prefix.as_str())?;
+            let name = match model {
+                ModelConfig::Bert(_) => Bert::own_name(name),
+                _ => name,
+            };
+            let own = params.find(name).is_some();
+            let wanted = !excepted(name) && (own || !beyond_encoder(model, name));
+            wanted.then(|| name.to_owned())
+        };
+        let anew = |name: &str| excepted(name) || matches!(name, "head.weight" | "head.bias");
+        params.load_renamed(&path, &renamed, &anew)
+    }
+}
+
+/// What published files have that embeddings do not depend on.
+fn beyond_encoder(model: &ModelConfig, name: &str) -> bool {
+    let patterns: &[&str] = match model {
+        ModelConfig::Bert(_) => Bert::NOT_READ,
+        ModelConfig::Resnet(_) => &["fc.*", "*.num_batches_tracked"],
+        ModelConfig::Convnext(_) => &["head.fc.*"],
+        ModelConfig::Vit(_) => &["head.*", "mask_token"],
+        _ => &[],
+    };
+    patterns.iter().any(|pattern| name_matches(pattern, name))
+}
+
+/// The weights of a folder whose settings are those of the model. Its width and dropout are its own.
+fn agreeing(folder: &Path, model: &ModelConfig) -> Result<PathBuf> {
+    let ModelConfig::Bert(own) = model else {
+        Err(Error::Settings(format!(
+            "`weights.folder` is for `model.bert`; `{}` reads a `file`",
+            model.name()
+        )))?
+    };
+    let read = SentenceFolder::read(folder)?;
+    let theirs = Bert {
+        width: own.width,
+        dropout: own.dropout,
+        attention_dropout: own.attention_dropout,
+        ..read.bert
+    };
+    if theirs != *own {
+        let written = |bert: &Bert| serde_json::to_value(bert).map_err(candle_core::Error::wrap);
+        let (theirs, own) = (written(&theirs)?, written(own)?);
+        let other: Vec<_> = theirs
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, value)| own.get(key) != Some(value))
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect();
+        Err(Error::Settings(format!(
+            "{} has other settings than `model.bert`; write {} there",
+            folder.display(),
+            other.join(", ")
+        )))?;
+    }
+    Ok(read.weights)
+}
