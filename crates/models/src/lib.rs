@@ -17,8 +17,8 @@ mod registry;
 mod sentence_folder;
 
 pub use backbones::{
-    Bert, BertPooling, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet,
-    ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    Bert, BertPooling, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin,
+    Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling, Unet, Vit, VitPooling, Voxnet, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;
