@@ -19,6 +19,28 @@ pub enum InputShape {
         /// Columns.
         width: usize,
     },
+    /// `Input::Dense` of `(b, channels, depth, height, width)`.
+    Volume {
+        /// Numbers at each place: 1 for voxels that are filled or not.
+        channels: usize,
+        /// Slices.
+        depth: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// `Input::Dense` of `(b, views, channels, height, width)`: several images of one thing.
+    Views {
+        /// Images of each thing.
+        views: usize,
+        /// 1 for gray, 3 for color.
+        channels: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
     /// `Input::Dense` of `(b, features)`.
     Features(usize),
     /// `Input::Sequence` of token ids `(b, length)`.
@@ -41,6 +63,18 @@ impl fmt::Display for InputShape {
                 height,
                 width,
             } => write!(f, "images of {channels} × {height} × {width}"),
+            Self::Volume {
+                channels,
+                depth,
+                height,
+                width,
+            } => write!(f, "volumes of {channels} × {depth} × {height} × {width}"),
+            Self::Views {
+                views,
+                channels,
+                height,
+                width,
+            } => write!(f, "{views} views of {channels} × {height} × {width}"),
             Self::Features(features) => write!(f, "vectors of {features} features"),
             Self::Tokens { vocabulary } => {
                 write!(f, "sequences of tokens from a vocabulary of {vocabulary}")
@@ -51,7 +85,7 @@ impl fmt::Display for InputShape {
 }
 
 impl InputShape {
-    /// Numbers in one sample that has no length of its own; none for sequences, and when they are too many to count.
+    /// Numbers in one image or vector; none for all else, and when they are too many to count.
     pub(crate) fn numbers(&self) -> Option<usize> {
         match *self {
             Self::Image {
@@ -60,7 +94,10 @@ impl InputShape {
                 width,
             } => channels.checked_mul(height)?.checked_mul(width),
             Self::Features(features) => Some(features),
-            Self::Tokens { .. } | Self::Frames { .. } => None,
+            Self::Volume { .. }
+            | Self::Views { .. }
+            | Self::Tokens { .. }
+            | Self::Frames { .. } => None,
         }
     }
 
@@ -74,22 +111,29 @@ impl InputShape {
     /// # Errors
     /// [`Error::Input`] for another kind, [`Error::Shape`] for another size; `place` is the model that asks.
     pub fn check(&self, place: &str, input: &Input) -> Result<()> {
+        let dense = |wanted: &[usize]| -> Result<_> {
+            let dims = input.dense(place)?.dims();
+            Ok((dims, !dims.is_empty() && dims[1..] == *wanted))
+        };
         let (dims, fits) = match *self {
             Self::Image {
                 channels,
                 height,
                 width,
-            } => {
-                let dims = input.dense(place)?.dims();
-                (
-                    dims,
-                    dims.len() == 4 && dims[1..] == [channels, height, width],
-                )
-            }
-            Self::Features(features) => {
-                let dims = input.dense(place)?.dims();
-                (dims, dims.len() == 2 && dims[1] == features)
-            }
+            } => dense(&[channels, height, width])?,
+            Self::Volume {
+                channels,
+                depth,
+                height,
+                width,
+            } => dense(&[channels, depth, height, width])?,
+            Self::Views {
+                views,
+                channels,
+                height,
+                width,
+            } => dense(&[views, channels, height, width])?,
+            Self::Features(features) => dense(&[features])?,
             Self::Tokens { .. } => {
                 let dims = input.sequence(place)?.0.dims();
                 (dims, dims.len() == 2)

@@ -20,8 +20,9 @@ mod sentence_folder;
 mod write_sentence_folder;
 
 pub use backbones::{
-    Bert, BertPooling, CharBilstm, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin,
-    Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm, Mlp,
+    MnistTwin, Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling, Unet, Vit, VitPooling, Voxnet,
+    Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;

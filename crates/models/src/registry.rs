@@ -5,7 +5,8 @@ use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::{
-    Bert, CharBilstm, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, Vit,
+    Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin,
+    Mvcnn, Resnet, Unet, Vit, Voxnet,
 };
 use crate::{InputShape, Params};
 
@@ -92,14 +93,18 @@ models! {
     "char_bilstm" = CharBilstm, "a deep LSTM over characters in both directions, for short texts";
     "conv4" = Conv4, "four blocks of convolution, batch normalization, ReLU and pooling, for images";
     "convnext" = Convnext, "ConvNeXt, for images; timm's names";
+    "deep_sets" = DeepSets, "a function of sets, whatever their order, for vectors or tokens of which each sample has several";
     "dense_conv" = DenseConv, "convolutions that keep the resolution, for images with masks";
     "koch" = Koch, "four convolutions and a wide logistic layer, for characters of 105 × 105";
     "linear" = Linear, "one matrix, for vectors and for images as their pixels";
     "lstm" = Lstm, "word vectors and an LSTM, for sequences of tokens or frames";
     "mlp" = Mlp, "full layers with ReLU, for vectors and for images as their pixels";
     "mnist_twin" = MnistTwin, "two convolutions and two full layers, for small images";
+    "mvcnn" = Mvcnn, "one network for several views of a thing, of which it keeps the largest numbers";
     "resnet" = Resnet, "ResNet-18, 34 or 50, for images; torchvision's names";
+    "unet" = Unet, "convolutions down to small maps and up again, for images with masks";
     "vit" = Vit, "transformers over patches of images, DINOv2 among them";
+    "voxnet" = Voxnet, "two convolutions in three dimensions and a full layer, for volumes";
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use nearfar_core::{Encoded, Encoder, Finite, Fraction, Input, Mode, Parameter, P
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Bert, BertPooling, CharBilstm, Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp,
-    MnistTwin, ModelConfig, Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling,
-    Words,
+    Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, InputShape, Koch, Linear,
+    Lstm, Mlp, MnistTwin, ModelConfig, Mvcnn, Params, Pooling, Resnet, ResnetPooling, ResnetStem,
+    SetPooling, Unet, Vit, VitPooling, Voxnet, Words,
 };
 
 mod support;
@@ -19,6 +19,18 @@ const IMAGE: InputShape = InputShape::Image {
     width: 16,
 };
 const TOKENS: InputShape = InputShape::Tokens { vocabulary: 7 };
+const VOLUME: InputShape = InputShape::Volume {
+    channels: 2,
+    depth: 11,
+    height: 12,
+    width: 13,
+};
+const VIEWS: InputShape = InputShape::Views {
+    views: 3,
+    channels: 2,
+    height: 9,
+    width: 8,
+};
 
 /// Each model of the registry, small, in its variants. A model that is added to the registry has to be added here.
 fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
@@ -88,6 +100,33 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             [small, one_stage]
                 .map(|it| (ModelConfig::Convnext(it), IMAGE))
                 .to_vec()
+        }
+        ModelConfig::DeepSets(_) => {
+            let small = |pooling| DeepSets {
+                width: 4,
+                words: Words {
+                    dim: 3,
+                    ..Words::default()
+                },
+                elements: vec![6, 5],
+                pooling,
+                attention: 4,
+                hidden: vec![5],
+                normalize: pooling == SetPooling::Attention,
+            };
+            let frames = InputShape::Frames { features: 3 };
+            vec![
+                (ModelConfig::DeepSets(small(SetPooling::Sum)), TOKENS),
+                (
+                    ModelConfig::DeepSets(small(SetPooling::Mean)),
+                    frames.clone(),
+                ),
+                (
+                    ModelConfig::DeepSets(small(SetPooling::Max)),
+                    frames.clone(),
+                ),
+                (ModelConfig::DeepSets(small(SetPooling::Attention)), frames),
+            ]
         }
         ModelConfig::DenseConv(_) => {
             let small = DenseConv {
@@ -229,6 +268,26 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 .map(|it| (ModelConfig::MnistTwin(it), IMAGE))
                 .to_vec()
         }
+        ModelConfig::Mvcnn(_) => {
+            let small = Mvcnn {
+                width: 4,
+                channels: 4,
+                blocks: 2,
+                hidden: 6,
+                dropout: Fraction::literal(0.25),
+                ..Mvcnn::default()
+            };
+            let frozen = Mvcnn {
+                statistics: Statistics::Frozen,
+                normalize: false,
+                ..small.clone()
+            };
+            vec![
+                (ModelConfig::Mvcnn(small), VIEWS),
+                (ModelConfig::Mvcnn(frozen.clone()), VIEWS),
+                (ModelConfig::Mvcnn(frozen), IMAGE),
+            ]
+        }
         ModelConfig::Resnet(_) => {
             let small = Resnet {
                 width: 5,
@@ -247,6 +306,41 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             [small, deep]
                 .map(|it| (ModelConfig::Resnet(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Unet(_) => {
+            let small = Unet {
+                width: 3,
+                channels: 5, // Where all channels of a place are idle, what follows is at its kink.
+                levels: 2,
+                ..Unet::default()
+            };
+            // Unnormalized, what goes through many layers is small, and near its kinks.
+            let frozen = Unet {
+                levels: 1,
+                statistics: Statistics::Frozen,
+                coordinates: false,
+                ..small.clone()
+            };
+            [small, frozen]
+                .map(|it| (ModelConfig::Unet(it), IMAGE))
+                .to_vec()
+        }
+        ModelConfig::Voxnet(_) => {
+            let small = Voxnet {
+                width: 4,
+                channels: 3,
+                hidden: 6,
+                dropout: [0.25; 3].map(Fraction::literal),
+                normalize: false,
+            };
+            let unit = Voxnet {
+                normalize: true,
+                dropout: [0.0; 3].map(Fraction::literal),
+                ..small.clone()
+            };
+            [small, unit]
+                .map(|it| (ModelConfig::Voxnet(it), VOLUME))
                 .to_vec()
         }
         ModelConfig::Vit(_) => {
@@ -291,6 +385,18 @@ fn batch(shape: &InputShape, seed: u64) -> Result<Input> {
             height,
             width,
         } => Input::Dense(noise((ROWS, channels, height, width), seed)?),
+        InputShape::Volume {
+            channels,
+            depth,
+            height,
+            width,
+        } => Input::Dense(noise((ROWS, channels, depth, height, width), seed)?),
+        InputShape::Views {
+            views,
+            channels,
+            height,
+            width,
+        } => Input::Dense(noise((ROWS, views, channels, height, width), seed)?),
         InputShape::Features(features) => Input::Dense(noise((ROWS, features), seed)?),
         InputShape::Tokens { vocabulary } => {
             let ids: Vec<u32> = (0..ROWS as u32 * 5)
@@ -632,6 +738,13 @@ fn a_model_says_what_it_reads() -> Result<()> {
         InputShape::Features(4),
         TOKENS,
         InputShape::Frames { features: 3 },
+        VOLUME,
+        InputShape::Views {
+            views: 3,
+            channels: 1,
+            height: 16,
+            width: 16,
+        },
     ];
     for model in ModelConfig::all() {
         let mut refused = 0;
@@ -649,7 +762,7 @@ fn a_model_says_what_it_reads() -> Result<()> {
             }
         }
         assert!(
-            (1..=3).contains(&refused),
+            (1..shapes.len()).contains(&refused),
             "{model:?} reads some shapes and not all"
         );
     }

@@ -148,7 +148,7 @@ impl Backbone for Network {
 }
 
 /// Row and column of each pixel, from −1 to 1: `(b, 2, h, w)`. Of one row or column it is 0.
-fn coordinates(image: &Tensor) -> Result<Tensor> {
+pub(super) fn coordinates(image: &Tensor) -> Result<Tensor> {
     let (b, _, height, width) = image.dims4()?;
     let place = |at: usize, of: usize| match of {
         1 => 0.0,

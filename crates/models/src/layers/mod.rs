@@ -9,6 +9,7 @@ mod conv_norm;
 mod convolution;
 mod embedding;
 mod linear;
+mod up_convolution;
 
 mod activation;
 mod prelu;
@@ -58,3 +59,4 @@ pub use residual::BasicBlock;
 pub use rms_norm::RmsNorm;
 pub use rotary::RotaryPositions;
 pub use transformer::{TransformerLayer, TransformerSettings};
+pub use up_convolution::UpConvolution;

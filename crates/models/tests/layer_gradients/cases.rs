@@ -8,8 +8,8 @@ use nearfar_models::layers::{
     Activation, AttentionMask, AttentionSettings, BasicBlock, Conv, Convolution, Gem, GroupNorm,
     Gru, GruSettings, LayerNorm, LayerScale, Lstm, LstmSettings, LstmState, MultiHeadAttention,
     Normalization, PRelu, Pairing, RmsNorm, RotaryPositions, Slide, Statistics, TransformerLayer,
-    TransformerSettings, adaptive_average_pool, adaptive_max_pool, average_pool, drop_path,
-    max_pool,
+    TransformerSettings, UpConvolution, adaptive_average_pool, adaptive_max_pool, average_pool,
+    drop_path, max_pool,
 };
 
 use crate::support::check_layer;
@@ -130,7 +130,17 @@ pub(crate) fn convolutions(dtype: DType) -> Result<Vec<Case>> {
                 ..Conv::default()
             },
         )?,
+        up_convolution(dtype, &[2, 2, 3, 2], 2)?,
+        up_convolution(dtype, &[1, 2, 1, 1], 3)?, // One place.
     ])
+}
+
+fn up_convolution(dtype: DType, dims: &[usize], factor: usize) -> Result<Case> {
+    let what = format!("up_convolution by {factor} of {dims:?}");
+    Case::new(dtype, what, dims, |params| {
+        let layer = UpConvolution::new(params, 2, 3, factor)?;
+        Ok(Box::new(move |x, mode| layer.forward(x, mode)))
+    })
 }
 
 pub(crate) fn norms(dtype: DType) -> Result<Vec<Case>> {
