@@ -11,6 +11,9 @@ use crate::pointwise::{self, Pointwise};
 /// What the approximation adds to `x` before the hyperbolic tangent.
 const CUBE: f64 = 0.044715;
 
+/// A number beyond whose negative and positive the hyperbolic tangent is ±1 to the last digit of f64.
+const FLAT: f64 = 10.0;
+
 /// The Gaussian error linear unit `x Φ(x)`, of any shape, where `Φ` is the distribution of the standard normal:
 ///
 /// ```text
@@ -51,7 +54,10 @@ pub fn reference(x: &Tensor) -> Result<Tensor> {
 
 /// [`gelu_tanh`](crate::gelu_tanh) in candle operations.
 pub fn reference_tanh(x: &Tensor) -> Result<Tensor> {
-    let bent = (x * x.sqr()?.affine(CUBE, 1.0)?)?;
+    // Beyond the limit the tangent is ±1 and flat, while its argument's slope may be infinite: there it is a constant.
+    let limit = x.detach().sign()?.affine(FLAT, 0.0)?;
+    let inner = x.abs()?.gt(FLAT)?.where_cond(&limit, x)?;
+    let bent = (&inner * inner.sqr()?.affine(CUBE, 1.0)?)?;
     x * (bent * (2.0 / PI).sqrt())?.tanh()?.affine(0.5, 0.5)?
 }
 
@@ -110,7 +116,13 @@ impl Pointwise for GeluTanh {
         let half = T::from_f64(0.5);
         let tanh = Self::tanh(x);
         let slope = T::from_f64((2.0 / PI).sqrt()) * (T::ONE + T::from_f64(3.0 * CUBE) * x * x);
-        let rest = half * x * (T::ONE - tanh * tanh) * slope;
+        let flatness = T::ONE - tanh * tanh;
+        // Where the tangent is flat the slope may be infinite.
+        let rest = if flatness == T::ZERO {
+            T::ZERO
+        } else {
+            half * x * flatness * slope
+        };
         gradient * (half * (T::ONE + tanh) + rest)
     }
 }
@@ -133,6 +145,22 @@ mod tests {
                 .expect("it depends on its input")
                 .to_vec1::<f64>()?;
             assert_eq!(gradient, [0.0, 0.5, 1.0]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_whose_squares_are_infinite_have_a_gradient() -> Result<()> {
+        for version in [gelu, reference, gelu_tanh, reference_tanh] {
+            let x = Var::new(&[-1e30f32, -2e19, 2e19, 1e30, f32::NAN], &Device::Cpu)?;
+            let y = version(&x)?;
+            let values = y.to_vec1::<f32>()?;
+            assert_eq!(values[..4], [0.0, 0.0, 2e19, 1e30]);
+            let gradients = y.backward()?;
+            let gradient = gradients.get(&x).expect("it depends on its input");
+            let gradient = gradient.to_vec1::<f32>()?;
+            assert_eq!(gradient[..4], [0.0, 0.0, 1.0, 1.0]);
+            assert!(values[4].is_nan() && gradient[4].is_nan());
         }
         Ok(())
     }

@@ -47,8 +47,12 @@ pub fn rotary(x: &Tensor, angles: &Tensor, pairing: Pairing) -> Result<Tensor> {
             angles.dims()
         );
     }
-    let angles = angles.detach().to_dtype(x.dtype())?;
-    let (cos, sin) = (angles.cos()?, angles.sin()?);
+    // In the type of the angles, which may have digits that that of `x` has not.
+    let angles = angles.detach();
+    let (cos, sin) = (
+        angles.cos()?.to_dtype(x.dtype())?,
+        angles.sin()?.to_dtype(x.dtype())?,
+    );
     let turned = |u: &Tensor, v: &Tensor| -> Result<(Tensor, Tensor)> {
         let first = (u.broadcast_mul(&cos)? - v.broadcast_mul(&sin)?)?;
         let second = (v.broadcast_mul(&cos)? + u.broadcast_mul(&sin)?)?;

@@ -29,11 +29,13 @@ impl Slide {
     /// How many windows there are in `size` numbers, as in torch; none where not one fits.
     pub fn count(&self, size: usize) -> Option<usize> {
         let reach = size.checked_add(self.padding.checked_mul(2)?)?;
-        let rest = reach.checked_sub(self.kernel)?;
         if !self.partial {
+            let rest = reach.checked_sub(self.kernel)?;
             return Some(rest.checked_div(self.stride)? + 1);
         }
-        let count = rest.checked_add(self.stride.checked_sub(1)?)? / self.stride + 1;
+        // Rounded up before the kernel is taken away: a first window that the image does not fill is one too.
+        let rest = reach.checked_add(self.stride.checked_sub(1)?)?;
+        let count = rest.checked_sub(self.kernel)? / self.stride + 1;
         // The last window must not begin behind the image.
         let begins_behind = (count - 1) * self.stride >= size + self.padding;
         Some(count - usize::from(begins_behind))
@@ -305,6 +307,41 @@ mod tests {
             (3, 4, 2)
         );
         Ok(())
+    }
+
+    #[test]
+    fn partial_windows_are_counted_as_torch_counts_them() {
+        let count = |kernel, stride, padding, size| {
+            let slide = Slide {
+                kernel,
+                stride,
+                padding,
+                partial: true,
+            };
+            slide.count(size)
+        };
+        // `MaxPool1d(kernel, stride, padding, ceil_mode=True)` of torch 2.15 over so many numbers.
+        for (kernel, stride, padding, size, wanted) in [
+            (2, 3, 0, 1, Some(1)),
+            (2, 3, 0, 2, Some(1)),
+            (2, 3, 0, 3, Some(1)), // A second would begin at 3.
+            (2, 3, 0, 4, Some(2)),
+            (2, 2, 0, 1, Some(1)),
+            (4, 3, 0, 2, Some(1)),
+            (3, 1, 0, 2, None),
+            (5, 3, 0, 2, None),
+            (3, 2, 1, 4, Some(3)),
+            (3, 2, 1, 5, Some(3)),
+            (2, 2, 1, 3, Some(2)),
+            (3, 3, 1, 1, Some(1)),
+        ] {
+            let found = count(kernel, stride, padding, size);
+            assert_eq!(
+                found, wanted,
+                "{kernel} by {stride} with {padding} over {size}"
+            );
+        }
+        assert_eq!(count(2, 0, 0, 4), None);
     }
 
     #[test]

@@ -33,8 +33,9 @@ pub(crate) struct Sizes {
     pub(crate) hidden: usize,
     /// Whether the last step comes first.
     pub(crate) reverse: bool,
-    /// Whether of the states of a row only the one after its last step leaves the layer, `(batch, hidden)`: states that nobody reads,
-    /// and gradients of zeros for them, would be most of the memory of a step.
+    /// Whether of the states of a row only the one after its last step leaves the layer, `(batch, hidden)`. The gates and cells of all
+    /// steps are kept for the way back either way; what is saved is a copy of the states, and a gradient of zeros for those that nobody
+    /// reads.
     pub(crate) only_last: bool,
 }
 
