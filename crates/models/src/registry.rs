@@ -5,7 +5,7 @@ use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::{
-    Bert, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, Vit,
+    Ahmed, Bert, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, Vit,
 };
 use crate::{InputShape, Params};
 
@@ -88,6 +88,7 @@ macro_rules! models {
 }
 
 models! {
+    "ahmed" = Ahmed, "two convolutions whose maps are compared pair by pair, for images";
     "bert" = Bert, "a transformer over words, by default of the size of MiniLM, for sequences of tokens";
     "conv4" = Conv4, "four blocks of convolution, batch normalization, ReLU and pooling, for images";
     "convnext" = Convnext, "ConvNeXt, for images; timm's names";

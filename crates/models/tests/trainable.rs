@@ -5,8 +5,9 @@ use nearfar_core::{Encoded, Encoder, Finite, Fraction, Input, Mode, Parameter, P
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Bert, BertPooling, Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin,
-    ModelConfig, Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    Ahmed, Bert, BertPooling, Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp,
+    MnistTwin, ModelConfig, Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling,
+    Words,
 };
 
 mod support;
@@ -22,6 +23,21 @@ const TOKENS: InputShape = InputShape::Tokens { vocabulary: 7 };
 /// Each model of the registry, small, in its variants. A model that is added to the registry has to be added here.
 fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
     match model {
+        ModelConfig::Ahmed(_) => {
+            let small = Ahmed {
+                channels: 3,
+                maps: 4,
+                ..Ahmed::default()
+            };
+            let projected = Ahmed {
+                width: Some(5),
+                normalize: false,
+                ..small.clone()
+            };
+            [small, projected]
+                .map(|it| (ModelConfig::Ahmed(it), IMAGE))
+                .to_vec()
+        }
         ModelConfig::Bert(_) => {
             let small = Bert {
                 hidden: 8,
@@ -62,6 +78,7 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             let with_heads = Conv4 {
                 parts: 3,
                 hidden_heads: true,
+                maps: true,
                 ..plain.clone()
             };
             [small, frozen, plain, with_heads]

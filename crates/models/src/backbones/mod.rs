@@ -3,6 +3,7 @@
 //! A model is its settings; [`ModelConfig`](crate::ModelConfig) lists them all. Each has a `build` that makes its
 //! parameters and gives a [`Tower`](crate::Tower).
 
+mod ahmed;
 mod bert;
 mod conv4;
 mod convnext;
@@ -15,6 +16,7 @@ mod mnist_twin;
 mod resnet;
 mod vit;
 
+pub use ahmed::Ahmed;
 pub use bert::{Bert, BertPooling};
 pub use conv4::Conv4;
 pub use convnext::Convnext;
