@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use nearfar_core::{
-    Distance, Encoder, Fraction, Input, Loss, Mode, NonNegative, Seed, Similarity, Span,
+    Distance, Encoded, Encoder, Fraction, Input, Loss, Mode, NonNegative, PairScorer, Seed,
+    Similarity, Span,
 };
 use nearfar_datasets::{
     Annotation, Data, Dataset, Loader, Preparation, Shape, Transform, TransformConfig,
 };
 use nearfar_losses::{
     Beside, Compares, CrossBatchMemory, HiddenSupervision, Join, Matryoshka, Other,
-    PartSupervision, Reads, Regularized, SelfSupervised, Sum,
+    PartSupervision, Reads, Regularized, Scoring, SelfSupervised, Sum,
 };
 use nearfar_metrics::{DistanceConfig, Euclidean, SimilarityConfig};
-use nearfar_models::{InputShape, Params};
+use nearfar_models::{InputShape, MAPS, Params, ScorerConfig, Shown};
 use nearfar_trainer::{Checkpoint, Options, Trainer};
 
 use crate::embedding;
@@ -103,6 +104,7 @@ pub(crate) fn loss(
     device: &Device,
 ) -> Result<Box<dyn Loss>, Error> {
     let beside = beside(&*towers[0], data.shape(), device)?;
+    let shown = shown(&*towers[0], data.shape(), device)?;
     if run.evaluation.parts
         && !beside
             .keys()
@@ -115,6 +117,7 @@ pub(crate) fn loss(
         views: run.views,
         width: towers[0].width(),
         beside,
+        shown,
         seed: run.seed,
         device,
     };
@@ -129,12 +132,45 @@ pub(crate) fn loss(
     Ok(Box::new(sum))
 }
 
-/// What an encoder gives beside the embeddings, and its width: seen from what it makes of a blank sample.
+/// What an encoder gives beside the embeddings, and its width.
 fn beside(
     tower: &dyn Encoder,
     shape: Shape,
     device: &Device,
 ) -> Result<BTreeMap<String, usize>, Error> {
+    let width = |tensor: &Tensor| tensor.dims().get(1).copied().unwrap_or(0);
+    let encoded = blank(tower, shape, device)?;
+    let named = encoded.extra.iter();
+    Ok(named
+        .map(|(name, tensor)| (name.clone(), width(tensor)))
+        .collect())
+}
+
+/// What a scorer of pairs is shown of the rows of an encoder.
+pub(crate) fn shown(tower: &dyn Encoder, shape: Shape, device: &Device) -> Result<Shown, Error> {
+    let encoded = blank(tower, shape, device)?;
+    let maps = encoded.extra.get(MAPS).map(Tensor::dims4).transpose()?;
+    Ok(Shown {
+        width: tower.width(),
+        maps: maps.map(|(_, channels, rows, columns)| [channels, rows, columns]),
+    })
+}
+
+/// A scorer of pairs as it is before training; `place` is what stands before the names of its loss's parameters.
+pub(crate) fn scorer(
+    config: &ScorerConfig,
+    shown: Shown,
+    place: &str,
+    seed: Seed,
+    device: &Device,
+) -> Result<Box<dyn PairScorer>, Error> {
+    let params = Params::new(seed, DType::F32, device)?;
+    let place = format!("{place}{}", Scoring::PARAMETERS);
+    Ok(config.build(shown, &params.at(place.trim_end_matches('.')))?)
+}
+
+/// What an encoder makes of a blank sample.
+fn blank(tower: &dyn Encoder, shape: Shape, device: &Device) -> Result<Encoded, Error> {
     let zeros = |size: &[usize]| Tensor::zeros(size, DType::F32, device);
     let blank = match shape {
         Shape::Image {
@@ -152,12 +188,7 @@ fn beside(
             lengths: vec![1],
         },
     };
-    let encoded = tower.encode(&blank, Mode::Eval)?;
-    let width = |tensor: &Tensor| tensor.dims().get(1).copied().unwrap_or(0);
-    let named = encoded.extra.iter();
-    Ok(named
-        .map(|(name, tensor)| (name.clone(), width(tensor)))
-        .collect())
+    Ok(tower.encode(&blank, Mode::Eval)?)
 }
 
 /// How data come to what a loss reads, to end a message.
@@ -179,6 +210,8 @@ struct Context<'a> {
     width: usize,
     /// Vectors beside the embeddings, and their width.
     beside: BTreeMap<String, usize>,
+    /// What a scorer of pairs is shown.
+    shown: Shown,
     seed: Seed,
     device: &'a Device,
 }
@@ -201,6 +234,12 @@ impl Context<'_> {
             Reads::Targets => annotation == Annotation::Targets,
             Reads::Masks => annotation == Annotation::Masks,
         };
+        if entry.scorer.is_some() && annotation == Annotation::Domains {
+            return Err(Error::Usage(format!(
+                "a `scorer` compares samples of one kind, and `data.{}` has two domains; leave it out",
+                self.data.name
+            )));
+        }
         if !fits {
             return Err(Error::Usage(format!(
                 "`{}` learns from {}, but `data.{}` has {}{}",
@@ -323,11 +362,17 @@ impl Context<'_> {
         place: String,
     ) -> Result<Box<dyn Loss>, Error> {
         let annotation = self.data.annotation();
-        let (distance, similarity) = comparison(entry)?;
+        // What a scorer says takes the place of a distance.
+        let (distance, similarity) = match entry.scorer {
+            None => comparison(entry)?,
+            Some(_) => (None, None),
+        };
+        let build = |config| scorer(config, self.shown, &place, self.seed, self.device);
+        let scorer = entry.scorer.as_ref().map(build).transpose()?;
         let mut loss = entry.loss.config.build(Join {
             distance,
             similarity,
-            scorer: None,
+            scorer,
             miner: entry.miner.as_ref().map(|miner| miner.build()),
             miner_distance: entry.miner_distance.as_ref().map(DistanceConfig::build),
             reducer: entry.reducer.clone(),
@@ -570,21 +615,26 @@ fn learned_measure(run: &RunFile) -> Result<Comparing, Error> {
 
 /// The scores that the run's loss would give to pairs of rows `(n, d)`, larger for what is more alike.
 pub(crate) fn pair_scores(run: &RunFile, left: &Tensor, right: &Tensor) -> Result<Tensor, Error> {
-    let score = match learned_measure(run)? {
+    let entries = run.entries();
+    // Embeddings that a scorer compares are compared without it by what the run file says.
+    let measure = match entries.first() {
+        Some(entry) if entry.scorer.is_some() => measure(run)?,
+        _ => learned_measure(run)?,
+    };
+    let score = match measure {
         (Some(distance), _) => distance.paired(left, right)?.neg()?,
         (_, Some(similarity)) => similarity.paired(left, right)?,
         (None, None) => nearfar_metrics::Cosine {}.paired(left, right)?,
     };
+    estimates(run, score)
+}
+
+/// What scores stand for on the scale that the run's first loss learned.
+pub(crate) fn estimates(run: &RunFile, score: Tensor) -> Result<Tensor, Error> {
     let entries = run.entries();
-    match entries
-        .first()
-        .map(|entry| entry.loss.config.estimate(&score))
-        .transpose()?
-        .flatten()
-    {
-        Some(estimate) => Ok(estimate),
-        None => Ok(score),
-    }
+    let first = entries.first();
+    let estimate = first.map(|entry| entry.loss.config.estimate(&score));
+    Ok(estimate.transpose()?.flatten().unwrap_or(score))
 }
 
 /// A data set that several look at.

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use nearfar_core::{Distance, EmbeddingTable, Input, Mode, Purpose, Seed, Similarity};
 use nearfar_datasets::{Annotation, Data, Dataset, Roles, Value};
 use nearfar_eval::{
-    Evaluation, Exclude, Family, Measure, Score, Settings, Subject, draw, evaluate,
+    ByPairs, Evaluation, Exclude, Family, Measure, Score, Settings, Subject, draw, evaluate,
     linear_baseline, paired_distances, pixel_pairs,
 };
 use nearfar_trainer::Towers;
@@ -13,6 +13,7 @@ use crate::assemble::{self, Shared};
 use crate::embedding::{self, Searched};
 use crate::exit::Error;
 use crate::run_file::RunFile;
+use crate::scoring::{self, Scorer};
 
 /// Rows that a linear baseline is fitted to at most; more change it little and cost much.
 const BASELINE_ROWS: usize = 10_000;
@@ -75,8 +76,10 @@ impl Comparing {
 ///
 /// Rows are looked for among the other rows of their part. A k-NN accuracy is that of a classifier: it looks among the training rows,
 /// where all classes of the part were trained on. So does a k-NN error.
+#[allow(clippy::too_many_arguments)] // Each is a thing of its own, and this is called from two places.
 pub(crate) fn of_part(
     towers: &Towers,
+    scorer: Option<&Scorer>,
     run: &RunFile,
     data: &Data,
     part: &str,
@@ -88,13 +91,34 @@ pub(crate) fn of_part(
     let searched = Searched::of(run);
     let tables = embedding::tables(towers, searched, dataset, device)?;
     let comparing = Comparing::of(run)?;
+    let rows = scorer.map(|it| it.rows(towers, &tables, dataset, device));
+    let rows = rows.transpose()?;
+    let scored_by = scorer.zip(rows.as_deref());
+    let within = |pairs: &[(u64, u64)]| match scored_by {
+        Some((scorer, [rows, ..])) => Ok(scorer.scores(rows, rows, pairs)?),
+        _ => Ok(Vec::new()),
+    };
+    let by_pairs = scorer.map(|it| ByPairs {
+        score: &within,
+        rerank: it.rerank,
+    });
     let settings = Settings {
         measure: comparing.measure(),
         seed: run.seed,
         keep,
+        pairs: pairs_of_a_kind(run),
+        by_pairs,
         ..Settings::default()
     };
-    let predict = |left: &EmbeddingTable, right: &EmbeddingTable| predicted(run, left, right);
+    let predict = |left: &EmbeddingTable, right: &EmbeddingTable| match scored_by {
+        Some((scorer, [first, second])) => {
+            let pairs: Vec<(u64, u64)> = (0..left.len() as u64).map(|it| (it, it)).collect();
+            let scores = scorer.scores(first, second, &pairs)?;
+            let scores = Tensor::from_vec(scores, pairs.len(), &Device::Cpu)?;
+            Ok(assemble::estimates(run, scores)?.to_vec1()?)
+        }
+        _ => predicted(run, left, right),
+    };
     let train = || Ok(embedding::tables(towers, searched, &data.train, device)?.swap_remove(0));
     if dataset.annotation() == Annotation::Masks {
         let map = |index: u32| of_pixels(towers, &**dataset, index, device);
@@ -103,6 +127,16 @@ pub(crate) fn of_part(
     }
     let evaluation = scored(data, part, &tables, scores, &settings, &train, &predict)?;
     Ok(Scored { evaluation, tables })
+}
+
+/// How many pairs of each kind verification looks at, with a scorer and without it: the same ones.
+fn pairs_of_a_kind(run: &RunFile) -> usize {
+    let with_scorer = run.entries().iter().any(|entry| entry.scorer.is_some());
+    match run.evaluation.pairs {
+        Some(pairs) => pairs,
+        None if with_scorer => scoring::PAIRS_OF_A_KIND,
+        None => Settings::default().pairs,
+    }
 }
 
 type Predict<'a> = &'a dyn Fn(&EmbeddingTable, &EmbeddingTable) -> Result<Vec<f64>, Error>;
@@ -149,6 +183,7 @@ fn scored(
                     &against_train,
                     &Settings {
                         keep: 0,
+                        by_pairs: None, // Rows of the other part are not there to be scored.
                         ..*settings
                     },
                 )?;
@@ -370,6 +405,7 @@ pub(crate) fn baselines(
     let words = vocabulary(data);
     let settings = Settings {
         seed: run.seed,
+        pairs: pairs_of_a_kind(run),
         ..Settings::default()
     };
     if data.annotation() == Annotation::Masks {

@@ -4,6 +4,7 @@
 // In reading order: what can be typed, the run file, objects from names, what is done, what is shown.
 mod args;
 mod run_file;
+mod scoring;
 
 mod assemble;
 mod device;

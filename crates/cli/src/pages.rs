@@ -153,6 +153,7 @@ fn summary(results: &Results) -> String {
             let learned = of(part.methods.last()?)?;
             let (plain, value) = part.methods[..part.methods.len() - 1]
                 .iter()
+                .filter(|it| it.0 != LEARNED) // Without its scorer.
                 .filter_map(|it| Some((&it.0, of(it)?)))
                 .reduce(|a, b| {
                     if (b.1 > a.1) == score.higher_is_better() {

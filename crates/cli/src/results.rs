@@ -14,6 +14,7 @@ use crate::exit::Error;
 use crate::out::{Out, table};
 use crate::run_dir::RunDir;
 use crate::run_file::RunFile;
+use crate::scoring::Scorer;
 use crate::{assemble, pages};
 
 /// The scores of all parts.
@@ -39,6 +40,8 @@ pub(crate) struct PartResults {
 
 /// The last of the methods.
 pub(crate) const LEARNED: &str = "learned embedding";
+/// The last of the methods where a scorer of pairs was learned; the embedding without it is the one before.
+pub(crate) const SCORER: &str = "learned scorer";
 
 impl Results {
     /// A table for each part.
@@ -164,6 +167,8 @@ fn names(folder: &std::path::Path) -> Vec<String> {
 pub(crate) struct PartScored {
     pub(crate) name: &'static str,
     pub(crate) learned: Scored,
+    /// By what it was scored.
+    pub(crate) by: &'static str,
     pub(crate) baselines: Vec<Baseline>,
 }
 
@@ -219,28 +224,32 @@ pub(crate) fn score(
         &loaded.checkpoint,
         device,
     )?;
+    let scorer = Scorer::of_checkpoint(run, &towers, data.shape(), &loaded.checkpoint, device)?;
     let mut parts = Vec::new();
     for part in &data.evaluation {
         if part.dataset.is_empty() {
             continue;
         }
+        let learned = |scorer: Option<&Scorer>, keep: usize| {
+            evaluation::of_part(&towers, scorer, run, data, part.name, scores, keep, device)
+        };
         out.detail(&format!(
             "scoring {} samples of `{}`",
             part.dataset.len(),
             part.name
         ));
+        let mut baselines = evaluation::baselines(run, data, part.name, scores, towers.width())?;
+        if scorer.is_some() {
+            baselines.push(Baseline {
+                name: LEARNED.into(),
+                evaluation: learned(None, 0)?.evaluation,
+            });
+        }
         parts.push(PartScored {
             name: part.name,
-            learned: evaluation::of_part(
-                &towers,
-                run,
-                data,
-                part.name,
-                scores,
-                pages::NEIGHBORS,
-                device,
-            )?,
-            baselines: evaluation::baselines(run, data, part.name, scores, towers.width())?,
+            learned: learned(scorer.as_ref(), pages::NEIGHBORS)?,
+            by: if scorer.is_some() { SCORER } else { LEARNED },
+            baselines,
         });
     }
     let results = Results {
@@ -257,7 +266,7 @@ fn of_part(data: &Data, part: &PartScored) -> PartResults {
         .iter()
         .map(|it| (it.name.clone(), it.evaluation.scores.clone()))
         .collect();
-    methods.push((LEARNED.into(), part.learned.evaluation.scores.clone()));
+    methods.push((part.by.into(), part.learned.evaluation.scores.clone()));
     let samples = part
         .learned
         .tables

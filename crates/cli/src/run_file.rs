@@ -10,7 +10,7 @@ use nearfar_losses::{
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_miners::MinerConfig;
-use nearfar_models::ModelConfig;
+use nearfar_models::{ModelConfig, ScorerConfig};
 use nearfar_trainer::{Group, OptimizerConfig, ScheduleConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,9 @@ pub(crate) struct RunFile {
     pub(crate) distance: Option<DistanceConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) similarity: Option<SimilarityConfig>,
+    /// What scores pairs, for a loss that learns from scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scorer: Option<ScorerConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) miner: Option<MinerConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +110,9 @@ pub(crate) struct LossEntry {
     pub(crate) distance: Option<DistanceConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) similarity: Option<SimilarityConfig>,
+    /// What scores pairs, for a loss that learns from scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scorer: Option<ScorerConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) miner: Option<MinerConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +148,10 @@ const fn single_view() -> usize {
 
 fn is_single_view(views: &usize) -> bool {
     *views == 1
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 const fn one() -> NonNegative {
@@ -187,6 +197,12 @@ pub(crate) struct Evaluation {
     /// The same as a similarity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) similarity: Option<SimilarityConfig>,
+    /// How many of the nearest of each query the run's scorer orders anew; none where it is left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) rerank: usize,
+    /// Pairs of each kind that verification looks at: half a million where it is left out, 20,000 through a scorer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pairs: Option<usize>,
     /// Whether parts are searched and scored, side by side, in place of the embedding.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) parts: bool,
@@ -260,6 +276,7 @@ impl RunFile {
                 loss: loss.clone(),
                 distance: self.distance.clone(),
                 similarity: self.similarity.clone(),
+                scorer: self.scorer.clone(),
                 miner: self.miner.clone(),
                 miner_distance: self.miner_distance.clone(),
                 reducer: self.reducer.clone(),
@@ -330,6 +347,7 @@ impl RunFile {
                     ("similarity", self.similarity.is_some()),
                     ("miner", self.miner.is_some()),
                     ("miner_distance", self.miner_distance.is_some()),
+                    ("scorer", self.scorer.is_some()),
                     ("reducer", self.reducer.is_some()),
                     ("label_smoothing", self.label_smoothing.is_some()),
                     ("smooth_within", self.smooth_within.is_some()),
@@ -421,6 +439,7 @@ impl RunFile {
                 ));
             }
         }
+        self.check_scorers().or_else(wrong)?;
         for entry in self.entries() {
             if entry.reducer == Some(Reducer::None {}) {
                 return wrong("the reducer `none` gives no number to minimize; choose another, such as `mean`".into());
@@ -456,6 +475,52 @@ impl RunFile {
                     entry.loss.config.name()
                 ));
             }
+        }
+        Ok(())
+    }
+}
+
+/// What serde cannot see of scorers.
+impl RunFile {
+    fn check_scorers(&self) -> Result<(), String> {
+        let entries = self.entries();
+        let scored: Vec<&LossEntry> = entries.iter().filter(|it| it.scorer.is_some()).collect();
+        if scored.len() > 1 {
+            return Err(
+                "two losses have a `scorer`; one of them can be what pairs are evaluated by".into(),
+            );
+        }
+        let Some(entry) = scored.first() else {
+            return match self.evaluation.rerank {
+                0 => Ok(()),
+                _ => Err(
+                    "`evaluation.rerank` wants a scorer to order neighbors by; write `scorer.<name> = {}` beside a loss such as `pair_cross_entropy`"
+                        .into(),
+                ),
+            };
+        };
+        let name = entry.loss.config.name();
+        if !entry.loss.config.takes_scorer() {
+            return Err(format!(
+                "`{name}` does not learn from scores of pairs; leave `scorer` out, or take `pair_cross_entropy`"
+            ));
+        }
+        let stray = [
+            ("distance", entry.distance.is_some()),
+            ("similarity", entry.similarity.is_some()),
+            ("memory", entry.memory.is_some()),
+            ("self_supervised", entry.self_supervised.is_some()),
+            ("matryoshka", entry.matryoshka.is_some()),
+            ("parts", entry.parts.is_some()),
+            ("deep_supervision", entry.deep_supervision.is_some()),
+        ];
+        if let Some((key, _)) = stray.into_iter().find(|(_, is_there)| *is_there) {
+            return Err(format!(
+                "`{name}` learns from the scores of its `scorer`, which `{key}` does not know; use one of them"
+            ));
+        }
+        if self.evaluation.parts {
+            return Err("`evaluation.parts` compares vectors of parts, which a `scorer` was not shown; use one of them".into());
         }
         Ok(())
     }

@@ -12,12 +12,15 @@ use crate::exit::Error;
 use crate::results;
 use crate::run_dir::{RunDir, read};
 use crate::run_file::RunFile;
+use crate::scoring::Scorer;
 
 /// A model with what raw data go through before it sees them.
 pub(crate) struct Trained {
     pub(crate) run: RunFile,
     pub(crate) preparation: Preparation,
     pub(crate) towers: Towers,
+    /// What scores pairs, where the run learned that.
+    pub(crate) scorer: Option<Scorer>,
     /// SHA-256 of the weights.
     pub(crate) model: String,
 }
@@ -35,12 +38,15 @@ impl Trained {
             &loaded.checkpoint,
             device,
         )?;
+        let shape = preparation.shape();
+        let scorer = Scorer::of_checkpoint(&run, &towers, shape, &loaded.checkpoint, device)?;
         let weights = loaded.manifest.files.get("model.safetensors");
         let model = weights.map_or_else(String::new, |file| file.sha256.clone());
         Ok(Self {
             run,
             preparation,
             towers,
+            scorer,
             model,
         })
     }

@@ -22,8 +22,10 @@ fn stand_in(recipe: &str, folder: &Path) -> String {
             } else {
                 12
             };
+            let size = settings.get("size").and_then(toml::Value::as_integer);
             toml(&format!(
-                "it.glyphs = {{ classes = {classes}, test_classes = 4, samples = 14, size = 28 }}"
+                "it.glyphs = {{ classes = {classes}, test_classes = 4, samples = 14, size = {} }}",
+                size.unwrap_or(28)
             ))
         }
         "sick" => {
@@ -47,7 +49,8 @@ fn stand_in(recipe: &str, folder: &Path) -> String {
     if let Some(sampler) = sampler.get_mut("classes_by_samples") {
         let classes = sampler["classes"].as_integer().expect("a number").min(5);
         sampler["classes"] = classes.into();
-        sampler["samples"] = 4.into();
+        let samples = sampler["samples"].as_integer().expect("a number").min(4);
+        sampler["samples"] = samples.into();
     }
     if let Some(sampler) = sampler.get_mut("shuffled") {
         sampler["size"] = 8.into();

@@ -9,13 +9,14 @@ use crate::correlation::{kendall, mean_squared_error, pearson, spearman};
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
 use crate::relevance::{knn_error, search_relevant, share, target_pairs};
+use crate::rerank::ByPairs;
 use crate::retrieval::{
     PerQuery, knn_accuracy, map_at_r, mean_average_precision, mean_reciprocal_rank, precision_at,
     r_precision, recall_at,
 };
 use crate::score::{Family, Score};
 use crate::search::{Exclude, Measure, Search, search};
-use crate::verification::{DetectionCost, PairDistances, Roc, pair_distances};
+use crate::verification::{DetectionCost, PairDistances, Roc, pair_distances, scored_pairs};
 
 /// What is evaluated.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,9 @@ pub struct Settings<'a> {
     pub seed: Seed,
     /// Neighbors to keep at least, for whoever wants to look at them afterwards.
     pub keep: usize,
+    /// What says of pairs how alike they are, in place of the measure: of those that verification looks at, and of the first
+    /// neighbors that the measure finds. Ids of rows must tell them apart.
+    pub by_pairs: Option<ByPairs<'a>>,
 }
 
 impl Default for Settings<'_> {
@@ -88,6 +92,7 @@ impl Default for Settings<'_> {
             restarts: 1,
             seed: Seed(0),
             keep: 0,
+            by_pairs: None,
         }
     }
 }
@@ -219,17 +224,29 @@ fn tables(
             .iter()
             .any(|score| score.family() == Family::Retrieval && score.neighbors() == 0);
         let farthest = scores.iter().map(|score| score.neighbors()).max();
+        let rerank = settings.by_pairs.map_or(0, |it| it.rerank);
         let settings_of_search = Search {
-            k: farthest.unwrap_or(0).max(settings.keep),
+            k: farthest.unwrap_or(0).max(settings.keep).max(rerank),
             exclude,
             rank_all,
             ..Search::default()
         };
-        let neighbors = search(queries, gallery, settings.measure, &settings_of_search)?;
+        let mut neighbors = search(queries, gallery, settings.measure, &settings_of_search)?;
+        if let Some(scorer) = settings.by_pairs.filter(|_| rerank > 0) {
+            let id =
+                |pair: &(u32, u32)| (queries.ids[pair.0 as usize], gallery.ids[pair.1 as usize]);
+            let score =
+                |pairs: &[(u32, u32)]| (scorer.score)(&pairs.iter().map(id).collect::<Vec<_>>());
+            neighbors = neighbors.reranked(rerank, &score)?;
+        }
         evaluation.retrieval(neighbors, scores)?;
     }
     if wants(Family::Verification) {
-        let pairs = pair_distances(gallery, settings.measure, settings.pairs, settings.seed)?;
+        let (limit, seed) = (settings.pairs, settings.seed);
+        let pairs = match settings.by_pairs {
+            None => pair_distances(gallery, settings.measure, limit, seed)?,
+            Some(scorer) => scored_pairs(gallery, scorer, limit, seed)?,
+        };
         evaluation.verification(Roc::of_distances(&pairs), scores)?;
         evaluation.pairs = Some(pairs);
     }
@@ -610,6 +627,37 @@ mod tests {
         };
         let evaluation = evaluate(one, &scores, &Settings::default()).unwrap();
         assert_eq!(evaluation.undefined.len(), 2);
+    }
+
+    #[test]
+    fn a_scorer_of_pairs_takes_the_place_of_distances() {
+        // Rows are near by the wrong coordinate; the scorer knows the classes.
+        let rows = table(&[0.0, 1.0, 0.1, 1.1], &[0, 0, 1, 1]);
+        let scores = ["recall_at_1", "mean_average_precision", "eer"];
+        let scores = scores.map(|name| name.parse::<Score>().unwrap());
+        let plain = evaluate(Subject::Within(&rows), &scores, &Settings::default()).unwrap();
+        assert_eq!(plain.scores["recall_at_1"], 0.0);
+        assert!(plain.scores["eer"] > 0.4);
+        let score = |pairs: &[(u64, u64)]| {
+            let same = |&(a, b): &(u64, u64)| f64::from(u8::from(a / 2 == b / 2));
+            Ok(pairs.iter().map(same).collect())
+        };
+        let of = |rerank: usize| {
+            let by_pairs = Some(ByPairs {
+                score: &score,
+                rerank,
+            });
+            let settings = Settings {
+                by_pairs,
+                ..Settings::default()
+            };
+            evaluate(Subject::Within(&rows), &scores, &settings).unwrap()
+        };
+        let (alone, reordered) = (of(0), of(3));
+        assert_eq!(alone.scores["eer"], 0.0);
+        assert_eq!(alone.scores["recall_at_1"], 0.0);
+        assert_eq!(reordered.scores["recall_at_1"], 1.0);
+        assert_eq!(reordered.scores["mean_average_precision"], 1.0);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod clustering;
 mod correlation;
 mod dense;
 mod relevance;
+mod rerank;
 mod retrieval;
 mod verification;
 
@@ -40,6 +41,7 @@ pub use report::{
     Chart, Curve, DistanceHistogram, Hit, Item, Picture, RecallCurve, Report, Retrieved, RocCurve,
     Scatter, ScoreRow, ScoreTable, draw,
 };
+pub use rerank::ByPairs;
 pub use retrieval::{
     PerQuery, knn_accuracy, knn_classes, map_at_r, mean_average_precision, mean_reciprocal_rank,
     precision_at, r_precision, recall_at,
@@ -48,4 +50,5 @@ pub use score::{Family, Score};
 pub use search::{Exclude, Measure, Search, search, search_within};
 pub use verification::{
     DetectionCost, EqualError, PairDistances, Roc, RocPoint, pair_distances, paired_distances,
+    scored_pairs,
 };

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::exact::{self, Rows};
+use crate::rerank::ByPairs;
 use crate::search::Measure;
 
 /// Distances of pairs of one class, and of pairs of two.
@@ -31,7 +32,7 @@ impl PairDistances {
     }
 }
 
-/// Pairs of a table's rows.
+/// Distances of pairs of a table's rows.
 ///
 /// All pairs of a kind, positive or negative, in the order of rows, as long as there are no more than `limit` of them;
 /// otherwise `limit` pairs of that kind, drawn with replacement and each with the same probability. The scores of
@@ -45,6 +46,36 @@ pub fn pair_distances(
     measure: Measure<'_>,
     limit: usize,
     seed: Seed,
+) -> Result<PairDistances> {
+    distances_of(table, limit, seed, &|pairs| {
+        listed(table, table, pairs, measure)
+    })
+}
+
+/// The same pairs as [`pair_distances`] by what a scorer says of them: their distances are the negative of its scores.
+///
+/// # Errors
+/// When the table has no labels, or the scorer fails.
+pub fn scored_pairs(
+    table: &EmbeddingTable,
+    scorer: ByPairs<'_>,
+    limit: usize,
+    seed: Seed,
+) -> Result<PairDistances> {
+    distances_of(table, limit, seed, &|pairs| {
+        let id = |row: u32| table.ids[row as usize];
+        let pairs: Vec<(u64, u64)> = pairs.iter().map(|&(a, b)| (id(a), id(b))).collect();
+        Ok((scorer.score)(&pairs)?.into_iter().map(|it| -it).collect())
+    })
+}
+
+type OfPairs<'a> = &'a dyn Fn(&[(u32, u32)]) -> Result<Vec<f64>>;
+
+fn distances_of(
+    table: &EmbeddingTable,
+    limit: usize,
+    seed: Seed,
+    distances: OfPairs<'_>,
 ) -> Result<PairDistances> {
     if table.labels.is_empty() && !table.is_empty() {
         return Err(Error::NoLabels {
@@ -121,8 +152,8 @@ pub fn pair_distances(
             .collect()
     };
     Ok(PairDistances {
-        positive: listed(table, table, &of_rows(positive), measure)?,
-        negative: listed(table, table, &of_rows(negative), measure)?,
+        positive: distances(&of_rows(positive))?,
+        negative: distances(&of_rows(negative))?,
         all_positive,
         all_negative,
     })

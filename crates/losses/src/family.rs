@@ -395,6 +395,10 @@ pub trait BatchLoss: Debug + Send + Sync {
     fn takes_miner(&self) -> bool {
         true
     }
+    /// Whether a scorer of pairs can give it what it learns from.
+    fn takes_scorer(&self) -> bool {
+        false
+    }
     /// The loss itself. Settings were checked.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ pub struct Join {
     pub distance: Option<Box<dyn Distance>>,
     /// What rows are compared by, if it is a similarity. A loss of distances takes its negative.
     pub similarity: Option<Box<dyn Similarity>>,
-    /// What scores pairs, for a loss of scores.
+    /// What scores pairs, for a loss of scores or of pairs that has one.
     pub scorer: Option<Box<dyn PairScorer>>,
     /// Which tuples are taken; all where there is none.
     pub miner: Option<Box<dyn Miner>>,
@@ -350,6 +350,13 @@ macro_rules! losses {
                 }
             }
 
+            /// Whether a scorer of pairs can give it what it learns from.
+            pub fn takes_scorer(&self) -> bool {
+                match self {
+                    $(Self::$loss(loss) => crate::over::$family::takes_scorer(loss),)*
+                }
+            }
+
             /// Whether its settings fit together; what a single one may be is checked when it is read.
             ///
             /// # Errors
@@ -462,6 +469,7 @@ losses! {
     "multi_tuple" = MultiTuple => batches,
     "n_pair_sets" = NPairSets => batches,
     "ordinal_triplet" = OrdinalTriplet => batches,
+    "pair_cross_entropy" = PairCrossEntropy => batches,
     "pixel_pair" = PixelPair => batches,
     "quadruplet" = Quadruplet => batches,
     "quadruplet_hard" = QuadrupletHard => batches,

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-// In reading order: what a model is built from, its layers, its trunk and its head, and the list of all.
+// In reading order: what a model is built from, its layers, its trunk, its head and what compares two rows, and the list of all.
 mod init;
 mod params;
 mod var_builder;
@@ -13,6 +13,8 @@ pub mod backbones;
 mod input_shape;
 mod tower;
 
+pub mod scorers;
+
 mod registry;
 
 mod pretrained;
@@ -20,15 +22,16 @@ mod sentence_folder;
 mod write_sentence_folder;
 
 pub use backbones::{
-    Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm, Mlp,
-    MnistTwin, Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling, Unet, Vit, VitPooling, Voxnet,
-    Words,
+    Ahmed, Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm,
+    Mlp, MnistTwin, Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling, Unet, Vit, VitPooling,
+    Voxnet, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;
 pub use params::{MAX_NAME_BYTES, MAX_NUMBERS, MAX_TENSORS, Params, Weight};
 pub use pretrained::Pretrained;
 pub use registry::ModelConfig;
+pub use scorers::{CrossInput, MAPS, ScorerConfig, Shown, WeightedL1};
 pub use sentence_folder::SentenceFolder;
 pub use tower::{Backbone, Features, Head, Pooling, Tower};
 pub use weights_file::Differences;

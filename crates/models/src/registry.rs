@@ -5,8 +5,8 @@ use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::{
-    Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin,
-    Mvcnn, Resnet, Unet, Vit, Voxnet,
+    Ahmed, Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm, Mlp,
+    MnistTwin, Mvcnn, Resnet, Unet, Vit, Voxnet,
 };
 use crate::{InputShape, Params};
 
@@ -89,6 +89,7 @@ macro_rules! models {
 }
 
 models! {
+    "ahmed" = Ahmed, "two convolutions whose maps are compared pair by pair, for images";
     "bert" = Bert, "a transformer over words, by default of the size of MiniLM, for sequences of tokens";
     "char_bilstm" = CharBilstm, "a deep LSTM over characters in both directions, for short texts";
     "conv4" = Conv4, "four blocks of convolution, batch normalization, ReLU and pooling, for images";

@@ -5,9 +5,9 @@ use nearfar_core::{Encoded, Encoder, Finite, Fraction, Input, Mode, Parameter, P
 use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, InputShape, Koch, Linear,
-    Lstm, Mlp, MnistTwin, ModelConfig, Mvcnn, Params, Pooling, Resnet, ResnetPooling, ResnetStem,
-    SetPooling, Unet, Vit, VitPooling, Voxnet, Words,
+    Ahmed, Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, InputShape, Koch,
+    Linear, Lstm, Mlp, MnistTwin, ModelConfig, Mvcnn, Params, Pooling, Resnet, ResnetPooling,
+    ResnetStem, SetPooling, Unet, Vit, VitPooling, Voxnet, Words,
 };
 
 mod support;
@@ -35,6 +35,21 @@ const VIEWS: InputShape = InputShape::Views {
 /// Each model of the registry, small, in its variants. A model that is added to the registry has to be added here.
 fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
     match model {
+        ModelConfig::Ahmed(_) => {
+            let small = Ahmed {
+                channels: 3,
+                maps: 4,
+                ..Ahmed::default()
+            };
+            let projected = Ahmed {
+                width: Some(5),
+                normalize: false,
+                ..small.clone()
+            };
+            [small, projected]
+                .map(|it| (ModelConfig::Ahmed(it), IMAGE))
+                .to_vec()
+        }
         ModelConfig::Bert(_) => {
             let small = Bert {
                 hidden: 8,
@@ -75,6 +90,7 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             let with_heads = Conv4 {
                 parts: 3,
                 hidden_heads: true,
+                maps: true,
                 ..plain.clone()
             };
             [small, frozen, plain, with_heads]

@@ -143,6 +143,7 @@ fn reference() -> Result<Value, Error> {
         "distances": entries!(nearfar_metrics::DistanceConfig::all()),
         "similarities": entries!(nearfar_metrics::SimilarityConfig::all()),
         "miners": entries!(nearfar_miners::MinerConfig::all()),
+        "scorers": entries!(nearfar_models::ScorerConfig::all()),
         "models": entries!(nearfar_models::ModelConfig::all()),
         "data": entries!(nearfar_datasets::DataConfig::all()),
         "samplers": entries!(nearfar_datasets::SamplerConfig::all()),

@@ -12,6 +12,7 @@ use crate::embedding::{self, Searched};
 use crate::evaluation::Comparing;
 use crate::exit::Error;
 use crate::out::{Out, table};
+use crate::scoring;
 use crate::trained::Trained;
 
 pub(crate) fn run(args: &args::Search, global: &Global, out: &Out) -> Result<(), Error> {
@@ -62,12 +63,33 @@ pub(crate) fn run(args: &args::Search, global: &Global, out: &Out) -> Result<(),
     let measure = comparing
         .as_ref()
         .map_or(Measure::EUCLIDEAN, Comparing::measure);
+    let scorer = trained.as_ref().and_then(|it| it.scorer.as_ref());
+    if scorer.is_some_and(|it| !it.reads_embeddings_alone()) {
+        out.warning(
+            "the run's scorer compares maps, which are not in a file of embeddings: neighbors are in the order of the embeddings; `nearfar eval` \
+             orders them by the scorer",
+        );
+    }
+    let scorer = scorer.filter(|it| it.reads_embeddings_alone());
+    let rerank = scorer.map_or(0, |it| it.rerank);
     let settings = Search {
-        k: args.k,
+        k: args.k.max(rerank),
         exclude: Exclude::Nothing,
         ..Search::default()
     };
-    let neighbors = search(&queries, &gallery, measure, &settings)?;
+    let mut neighbors = search(&queries, &gallery, measure, &settings)?;
+    if let Some(scorer) = scorer.filter(|_| rerank > 0) {
+        let (left, right) = (
+            scoring::of_table(&queries, &device)?,
+            scoring::of_table(&gallery, &device)?,
+        );
+        let score = |pairs: &[(u32, u32)]| {
+            let pairs = pairs.iter().map(|&(a, b)| (u64::from(a), u64::from(b)));
+            Ok(scorer.scores(&left, &right, &pairs.collect::<Vec<_>>())?)
+        };
+        neighbors = neighbors.reranked(rerank, &score)?;
+    }
+    neighbors = neighbors.truncated(args.k);
     if !neighbors.gallery_not_finite.is_empty() {
         out.warning(&format!(
             "{} rows of {} are not finite and come last",

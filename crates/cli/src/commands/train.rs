@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::results::{self, Results};
 use crate::run_dir::RunDir;
 use crate::run_file::RunFile;
+use crate::scoring::Scorer;
 use crate::tensorboard::TensorBoard;
 use crate::{assemble, device, evaluation};
 
@@ -342,8 +343,10 @@ impl Job {
                 split,
                 every,
                 scores: Box::new(move |trainer| {
+                    let scorer = Scorer::of_trainer(&run, trainer, data.shape(), &device);
                     let scored = evaluation::of_part(
                         trainer.towers(),
+                        scorer.map_err(boxed)?.as_ref(),
                         &run,
                         &data,
                         &name,

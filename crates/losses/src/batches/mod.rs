@@ -14,8 +14,9 @@ mod quadruplet_hard;
 mod selectively_contrastive;
 mod semi_hard;
 
-// Instances.
+// Instances, and pairs of them.
 mod instance;
+mod pair_cross_entropy;
 
 // Sets of labels, and real targets.
 mod deep_mlkr;
@@ -51,6 +52,7 @@ pub use multi_supcon::MultiSupCon;
 pub use multi_tuple::{MultiTuple, TupleForm, TupleNegatives, TuplePositives};
 pub use n_pair_sets::NPairSets;
 pub use ordinal_triplet::OrdinalTriplet;
+pub use pair_cross_entropy::PairCrossEntropy;
 pub use pixel_pair::PixelPair;
 pub use quadruplet::{Quadruplet, QuadrupletMargins};
 pub use quadruplet_hard::QuadrupletHard;

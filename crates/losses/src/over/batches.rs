@@ -186,3 +186,8 @@ pub(crate) fn check(loss: &impl BatchLoss) -> std::result::Result<(), Error> {
 pub(crate) fn takes_miner(loss: &impl BatchLoss) -> bool {
     loss.takes_miner()
 }
+
+/// Whether a scorer of pairs can give it what it learns from.
+pub(crate) fn takes_scorer(loss: &impl BatchLoss) -> bool {
+    loss.takes_scorer()
+}

@@ -327,3 +327,8 @@ pub(crate) fn check(loss: &impl ClassificationLoss) -> std::result::Result<(), E
 pub(crate) fn takes_miner(_: &impl ClassificationLoss) -> bool {
     true
 }
+
+/// Whether a scorer of pairs can give it what it learns from.
+pub(crate) fn takes_scorer(_: &impl ClassificationLoss) -> bool {
+    false
+}

@@ -269,3 +269,8 @@ pub(crate) fn check(loss: &impl ListLoss) -> std::result::Result<(), Error> {
 pub(crate) fn takes_miner(_: &impl ListLoss) -> bool {
     true
 }
+
+/// Whether a scorer of pairs can give it what it learns from.
+pub(crate) fn takes_scorer(_: &impl ListLoss) -> bool {
+    false
+}

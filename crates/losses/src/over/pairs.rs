@@ -180,3 +180,8 @@ pub(crate) fn check(loss: &impl PairLoss) -> std::result::Result<(), Error> {
 pub(crate) fn takes_miner(_: &impl PairLoss) -> bool {
     true
 }
+
+/// Whether a scorer of pairs can give it what it learns from.
+pub(crate) fn takes_scorer(_: &impl PairLoss) -> bool {
+    false
+}

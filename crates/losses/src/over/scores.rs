@@ -34,6 +34,11 @@ pub enum Scoring {
     Scorer(Box<dyn PairScorer>),
 }
 
+impl Scoring {
+    /// What comes before the names of a scorer's parameters among those of its loss.
+    pub const PARAMETERS: &'static str = "scorer.";
+}
+
 impl<L: ScoreLoss> Stateful for OverScores<L> {}
 
 impl<L: ScoreLoss> OverScores<L> {
@@ -90,7 +95,9 @@ impl<L: ScoreLoss> Loss for OverScores<L> {
     fn parameters(&self) -> Vec<Parameter> {
         match &self.scoring {
             Scoring::Similarity(_) => Vec::new(),
-            Scoring::Scorer(scorer) => prefix::name("scorer.", scorer.parameters()).collect(),
+            Scoring::Scorer(scorer) => {
+                prefix::name(Scoring::PARAMETERS, scorer.parameters()).collect()
+            }
         }
     }
 }
@@ -149,4 +156,9 @@ pub(crate) fn check(loss: &impl ScoreLoss) -> std::result::Result<(), Error> {
 /// Whether a miner can choose for it.
 pub(crate) fn takes_miner(_: &impl ScoreLoss) -> bool {
     false
+}
+
+/// Whether a scorer of pairs can give it what it learns from.
+pub(crate) fn takes_scorer(_: &impl ScoreLoss) -> bool {
+    true
 }

@@ -178,3 +178,8 @@ pub(crate) fn check(_: &impl TripletLoss) -> std::result::Result<(), Error> {
 pub(crate) fn takes_miner(_: &impl TripletLoss) -> bool {
     true
 }
+
+/// Whether a scorer of pairs can give it what it learns from.
+pub(crate) fn takes_scorer(_: &impl TripletLoss) -> bool {
+    false
+}

@@ -113,6 +113,7 @@ fn one_sided_batches_give_the_sides_that_the_contract_names() -> Result<()> {
         ("quadruplet_hard", [&[], &[], &[]]),
         ("selectively_contrastive", [&[], &[], &[]]),
         ("triplet_ratio", [&[], &[], &[]]),
+        ("pair_cross_entropy", [&[], &["pair"], &[]]),
         (
             "correlated",
             [
@@ -202,7 +203,8 @@ fn the_order_of_the_rows_does_not_matter() -> Result<()> {
     let rows = noise(8, 4, vec![0, 0, 1, 1, 2, 2, 0, 3], 8);
     let index = Tensor::new(&order, &Device::Cpu)?;
     let labels = order.iter().map(|&row| rows.labels[row as usize]).collect();
-    let permuted = Embeddings::labeled(rows.vectors.index_select(&index, 0)?, labels)?;
+    let ids = order.iter().map(|&row| rows.ids[row as usize]).collect();
+    let permuted = Embeddings::new(rows.vectors.index_select(&index, 0)?, labels, ids)?;
     for (config, loss) in losses(4, DType::F64) {
         if !matches!(config.reads(), Reads::Classes | Reads::ClassesOrPairs)
             || config.name() == "n_pair"

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::input_shape::size;
 use crate::layers::{self, ConvBlock, ConvSettings, Normalization, Statistics};
+use crate::scorers::MAPS;
 use crate::tower::{Backbone, Features, Head, Pooling, Tower};
 use crate::{InputShape, Params};
 
@@ -27,7 +28,8 @@ use crate::{InputShape, Params};
 /// With `parts` the map of the last block is cut into so many stripes from top to bottom (stripe `p` of `P` has the rows from
 /// `⌊p h/P⌋` to below `⌈(p + 1) h/P⌉`), and each is averaged and mapped to `width` numbers by a layer of its own, `parts.0.weight`:
 /// vectors `part.0`, `part.1`, … for the setting `parts` of a loss. With `hidden_heads` the same is done with the whole map of each
-/// block but the last: vectors `hidden.0`, … for `deep_supervision`. They are trained only if a loss asks for them, and embeddings
+/// block but the last: vectors `hidden.0`, … for `deep_supervision`. With `maps` the last map is given beside the embeddings, for
+/// `scorer.cross_input`. The layers of parts and hidden blocks are trained only if a loss asks for them, and embeddings
 /// do not depend on these layers.
 ///
 /// Source: Vinyals et al., "Matching Networks for One Shot Learning", NeurIPS 2016, <https://arxiv.org/abs/1606.04080>,
@@ -45,6 +47,8 @@ pub struct Conv4 {
     pub parts: usize,
     /// Whether all blocks but the last have a vector each, for losses of hidden layers.
     pub hidden_heads: bool,
+    /// Whether the last map is given beside the embeddings, for scorers of pairs that compare maps.
+    pub maps: bool,
     /// By which statistics the normalizations go in training: `"batch"` or `"frozen"`.
     pub statistics: Statistics,
     /// Whether embeddings have length 1.
@@ -60,6 +64,7 @@ impl Default for Conv4 {
             blocks: 4,
             parts: 0,
             hidden_heads: false,
+            maps: false,
             statistics: Statistics::Batch,
             normalize: true,
         }
@@ -73,6 +78,8 @@ struct Network {
     parts: Vec<Head>,
     /// Of the maps before the last; empty if nobody asks.
     hidden: Vec<Head>,
+    /// Whether the last map is given too.
+    maps: bool,
 }
 
 impl Conv4 {
@@ -161,6 +168,7 @@ impl Conv4 {
             blocks,
             parts: heads("parts", self.parts)?,
             hidden: heads("hidden", hidden)?,
+            maps: self.maps,
         });
         Ok(Tower::new(
             "conv4",
@@ -200,6 +208,9 @@ impl Backbone for Network {
             let stripe = maps.narrow(2, start, end - start)?;
             let vectors = head.embed(Features::Maps(stripe), mode)?;
             extra.insert(format!("part.{index}"), vectors);
+        }
+        if self.maps {
+            extra.insert(MAPS.into(), maps.clone());
         }
         Ok((Features::Maps(maps), extra))
     }

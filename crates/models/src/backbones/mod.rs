@@ -3,6 +3,7 @@
 //! A model is its settings; [`ModelConfig`](crate::ModelConfig) lists them all. Each has a `build` that makes its
 //! parameters and gives a [`Tower`](crate::Tower).
 
+mod ahmed;
 mod bert;
 mod char_bilstm;
 mod conv4;
@@ -20,6 +21,7 @@ mod unet;
 mod vit;
 mod voxnet;
 
+pub use ahmed::Ahmed;
 pub use bert::{Bert, BertPooling};
 pub use char_bilstm::CharBilstm;
 pub use conv4::Conv4;
