@@ -41,7 +41,7 @@ pub use report::{
     Chart, Curve, DistanceHistogram, Hit, Item, Picture, RecallCurve, Report, Retrieved, RocCurve,
     Scatter, ScoreRow, ScoreTable, draw,
 };
-pub use rerank::ByPairs;
+pub use rerank::{ByPairs, ScorePairs};
 pub use retrieval::{
     PerQuery, knn_accuracy, knn_classes, map_at_r, mean_average_precision, mean_reciprocal_rank,
     precision_at, r_precision, recall_at,

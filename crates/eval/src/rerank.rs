@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::neighbors::{Neighbors, Ranking};
+
+/// Scores of pairs of a query and a row of the gallery, one for each. Larger for what is more alike.
+pub type ScorePairs<'a, T> = dyn Fn(&[(T, T)]) -> Result<Vec<f64>> + 'a;
 
 /// What says of two rows how alike they are where that is no measure of their vectors: a learned scorer of pairs.
 #[derive(Clone, Copy)]
 pub struct ByPairs<'a> {
     /// Scores of pairs of rows, by their ids: of a query and of a row of the gallery. Larger for what is more alike.
-    pub score: &'a dyn Fn(&[(u64, u64)]) -> Result<Vec<f64>>,
+    pub score: &'a ScorePairs<'a, u64>,
     /// How many of the nearest rows of each query are put in the order of their scores; the others stay where they are. 0 leaves all
     /// in the order of their distances.
     pub rerank: usize,
@@ -31,7 +34,7 @@ impl Neighbors {
     /// are among the first `depth` as before.
     ///
     /// # Errors
-    /// Those of `score`.
+    /// Those of `score`, and [`Error::Lengths`] when it does not give one for each pair.
     ///
     /// ```
     /// use nearfar_core::EmbeddingTable;
@@ -45,11 +48,7 @@ impl Neighbors {
     /// assert_eq!(neighbors.reranked(2, &far)?.of(0).0, [2, 1]);
     /// # Ok::<(), nearfar_eval::Error>(())
     /// ```
-    pub fn reranked(
-        mut self,
-        depth: usize,
-        score: &dyn Fn(&[(u32, u32)]) -> Result<Vec<f64>>,
-    ) -> Result<Self> {
+    pub fn reranked(mut self, depth: usize, score: &ScorePairs<'_, u32>) -> Result<Self> {
         for query in 0..self.queries() {
             let first = (self.found[query] as usize).min(depth);
             let row = query * self.k..query * self.k + first;
@@ -59,6 +58,14 @@ impl Neighbors {
                 .map(|&index| (query as u32, index))
                 .collect();
             let scores = score(&pairs)?;
+            if scores.len() != pairs.len() {
+                return Err(Error::Lengths {
+                    left: "pairs",
+                    left_length: pairs.len(),
+                    right: "scores",
+                    right_length: scores.len(),
+                });
+            }
             let key = |at: &usize| match scores[*at] {
                 score if score.is_nan() => f64::INFINITY,
                 score => -score,

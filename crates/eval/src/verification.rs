@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::exact::{self, Rows};
-use crate::rerank::ByPairs;
+use crate::rerank::{ByPairs, ScorePairs};
 use crate::search::Measure;
 
 /// Distances of pairs of one class, and of pairs of two.
@@ -69,7 +69,7 @@ pub fn scored_pairs(
     })
 }
 
-type OfPairs<'a> = &'a dyn Fn(&[(u32, u32)]) -> Result<Vec<f64>>;
+type OfPairs<'a> = &'a ScorePairs<'a, u32>;
 
 fn distances_of(
     table: &EmbeddingTable,
