@@ -64,6 +64,7 @@ fn block_agrees<const N: usize>(
     }
     let block = ConvBlock {
         padding: settings.padding[0],
+        stride: 1,
         norm: None,
         relu: false,
         pool: 1,
@@ -76,7 +77,7 @@ fn block_agrees<const N: usize>(
         Some(bias) => bias.value(),
         None => Tensor::zeros(weight.dim(0)?, DType::F64, weight.device())?,
     };
-    let block = conv_block(&bench.input, &weight, None, &bias, None, &block)?;
+    let block = conv_block(&bench.input, &weight, None, &bias, None, None, &block)?;
     agree("a convolution and a block", &block.output, output)
 }
 
