@@ -24,12 +24,13 @@ fn kernels(c: &mut Criterion) {
     let ones = Tensor::ones(64, DType::F32, &Device::Cpu).expect("small");
     let block = ConvBlock {
         padding: 1,
+        stride: 1,
         norm: Some(Norm::Batch { eps: 1e-5 }),
         relu: true,
         pool: 2,
     };
     let forward = || {
-        conv_block(&input, &weight, Some(&ones), &ones, None, &block)
+        conv_block(&input, &weight, Some(&ones), &ones, None, None, &block)
             .expect("shapes fit")
             .output
     };

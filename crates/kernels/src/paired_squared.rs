@@ -32,7 +32,11 @@ const BLOCK: usize = 256;
 pub fn paired_squared_euclidean(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     check(x, y)?;
     if serves(x) {
-        x.contiguous()?.apply_op2(&y.contiguous()?, Paired)
+        let operation = Paired {
+            for_x: x.track_op(),
+            for_y: y.track_op(),
+        };
+        x.contiguous()?.apply_op2(&y.contiguous()?, operation)
     } else {
         reference(x, y)
     }
@@ -62,7 +66,10 @@ fn check(x: &Tensor, y: &Tensor) -> Result<()> {
     Ok(())
 }
 
-struct Paired;
+struct Paired {
+    for_x: bool,
+    for_y: bool,
+}
 
 impl CustomOp2 for Paired {
     fn name(&self) -> &'static str {
@@ -102,11 +109,14 @@ impl CustomOp2 for Paired {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         by_type!(x.dtype(), "paired_squared_euclidean", T => {
-            let pull = |x: &Tensor, y: &Tensor| {
+            let pull = |x: &Tensor, y: &Tensor, wanted: bool| {
+                if !wanted {
+                    return Ok(None);
+                }
                 let pulled = read::<T, _>(x, |x| read(y, |y| read(gradient, |g| Ok(pulled(x, y, g)))))?;
                 tensor(pulled, x).map(Some)
             };
-            Ok((pull(x, y)?, pull(y, x)?))
+            Ok((pull(x, y, self.for_x)?, pull(y, x, self.for_y)?))
         })
     }
 }

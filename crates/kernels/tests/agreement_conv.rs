@@ -41,6 +41,7 @@ struct Case {
     size: (usize, usize),
     kernel: usize,
     block: ConvBlock,
+    residual: bool,
     view: View,
 }
 
@@ -50,6 +51,8 @@ struct Inputs {
     weight: Var,
     scale: Var,
     shift: Var,
+    /// Of the output's shape, or of one number where the case has none.
+    residual: Var,
     mean: Tensor,
     variance: Tensor,
 }
@@ -71,6 +74,11 @@ impl Case {
             View::ChannelsLast => vec![b, h, w, c],
             View::Broadcast => vec![b, 1, h, w],
         };
+        let side = |size: usize| (size + 2 * self.block.padding - k) / self.block.stride + 1;
+        let residual = match self.residual {
+            true => vec![b, o, side(h), side(w)],
+            false => vec![1],
+        };
         let reach = 1.5 / ((c * k * k) as f64).sqrt();
         Ok(Inputs {
             stored: Var::from_tensor(&tensor(&stored, 1, dtype)?)?,
@@ -84,6 +92,7 @@ impl Case {
                 0,
             )?)?,
             shift: Var::from_tensor(&(tensor(&[o], 4, dtype)? * 0.5)?)?,
+            residual: Var::from_tensor(&tensor(&residual, 8, dtype)?)?,
             mean: (tensor(&[o], 5, dtype)? * 0.3)?,
             variance: (tensor(&[o], 6, dtype)?.abs()? + 0.2)?,
         })
@@ -124,6 +133,7 @@ impl Case {
             scale,
             &inputs.shift,
             statistics,
+            self.residual.then_some(inputs.residual.as_tensor()),
             &self.block,
         )
     }
@@ -150,9 +160,15 @@ impl Case {
             ("weight", &inputs.weight),
             ("scale", &inputs.scale),
             ("shift", &inputs.shift),
+            ("residual", &inputs.residual),
         ];
         for (name, variable) in variables {
-            if name != "scale" || self.block.norm.is_some() {
+            let there = match name {
+                "scale" => self.block.norm.is_some(),
+                "residual" => self.residual,
+                _ => true,
+            };
+            if there {
                 let gradient = gradients
                     .get(variable)
                     .unwrap_or_else(|| panic!("{self:?}: no gradient for {name}"));
@@ -166,6 +182,7 @@ impl Case {
 fn cases() -> Vec<Case> {
     let block = |padding, norm, relu, pool| ConvBlock {
         padding,
+        stride: 1,
         norm,
         relu,
         pool,
@@ -177,6 +194,7 @@ fn cases() -> Vec<Case> {
         size,
         kernel,
         block,
+        residual: false,
         view: View::Plain,
     };
     let (batch, fixed) = (
@@ -205,6 +223,40 @@ fn cases() -> Vec<Case> {
         case(1, 256, 10, (4, 4), 3, block(1, batch, true, 1)),
         case(2, 6, 16, (4, 6), 2, block(1, None, false, 1)),
     ];
+    // Strides that fit and that do not, kernels smaller than the stride, small images that are convolved in groups (with a
+    // last group that is smaller), and sums before the activation: what residual networks are made of.
+    for (i, (count, channels, outputs, size, kernel, padding, stride)) in [
+        (2, 3, 20, (11, 12), 7, 3, 2),
+        (3, 16, 24, (9, 8), 3, 1, 2),
+        (3, 20, 17, (5, 4), 1, 0, 2),
+        (2, 50, 18, (7, 10), 3, 1, 3),
+        (3, 2, 5, (7, 7), 2, 0, 3),
+        (37, 18, 33, (2, 2), 3, 1, 1),
+        (29, 5, 70, (4, 3), 3, 1, 2),
+        (26, 33, 16, (1, 2), 3, 1, 1),
+        (5, 17, 30, (4, 4), 1, 0, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for residual in [false, true] {
+            let norm = [batch, batch, fixed, None][(i + usize::from(residual)) % 4];
+            let block = ConvBlock {
+                stride,
+                ..block(padding, norm, residual || i % 2 == 0, 1)
+            };
+            cases.push(Case {
+                residual,
+                view: [View::Plain, View::Strided, View::ChannelsLast][i % 3],
+                ..case(count, channels, outputs, size, kernel, block)
+            });
+        }
+    }
+    let strided_and_pooled = ConvBlock {
+        stride: 2,
+        ..block(1, batch, true, 2)
+    };
+    cases.push(case(3, 6, 19, (13, 10), 3, strided_and_pooled));
     for (i, norm) in [None, batch, fixed].into_iter().enumerate() {
         for relu in [false, true] {
             for pool in [1, 2] {
@@ -300,7 +352,13 @@ fn the_gradients_of_the_reference_are_those_of_finite_differences() -> Result<()
         inputs
             .scale
             .set(&(tensor(&[case.outputs], 3, DType::F64)? + 2.0)?)?;
-        let variables = [&inputs.stored, &inputs.weight, &inputs.scale, &inputs.shift];
+        let variables = [
+            &inputs.stored,
+            &inputs.weight,
+            &inputs.scale,
+            &inputs.shift,
+            &inputs.residual,
+        ];
         let loss = || -> Result<Tensor> {
             let output = case
                 .call(&inputs, &case.view(&inputs.stored)?, true)?
@@ -336,12 +394,19 @@ fn the_gradients_of_the_reference_are_those_of_finite_differences() -> Result<()
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() -> Result<()> {
     let batch = Some(Norm::Batch { eps: 1e-5 });
-    for (channels, norm) in [(1, batch), (40, batch), (24, None)] {
+    for (channels, norm, stride, pool, residual) in [
+        (1, batch, 1, 2, false),
+        (40, batch, 1, 2, false),
+        (24, None, 1, 2, false),
+        (40, batch, 2, 1, true),
+        (24, batch, 4, 1, false), // Groups of images.
+    ] {
         let block = ConvBlock {
             padding: 1,
+            stride,
             norm,
             relu: true,
-            pool: 2,
+            pool,
         };
         let case = Case {
             batch: 37,
@@ -350,6 +415,7 @@ fn bits_do_not_depend_on_the_number_of_threads() -> Result<()> {
             size: (19, 18),
             kernel: 3,
             block,
+            residual,
             view: View::Plain,
         };
         let mut first = None;
@@ -386,12 +452,14 @@ fn evaluation_without_gradients_gives_the_bits_of_training_with_fixed_statistics
             inputs.shift.detach(),
         );
         let statistics = Some((&inputs.mean, &inputs.variance));
+        let residual = case.residual.then(|| inputs.residual.detach());
         let plain = conv_block(
             &input.detach(),
             &weight,
             Some(&scale),
             &shift,
             statistics,
+            residual.as_ref(),
             &case.block,
         )?
         .output;
@@ -442,6 +510,7 @@ fn only_what_is_a_variable_gets_a_gradient() -> Result<()> {
         Some(&scale),
         &shift,
         None,
+        None,
         &case.block,
     )?;
     let gradients = loss(found)?.backward()?;
@@ -485,6 +554,7 @@ fn the_first_of_equal_values_gets_the_gradient_and_a_dead_window_none() -> Resul
     let bias = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
     let block = ConvBlock {
         padding: 0,
+        stride: 1,
         norm: None,
         relu: true,
         pool: 2,
@@ -499,7 +569,7 @@ fn the_first_of_equal_values_gets_the_gradient_and_a_dead_window_none() -> Resul
             [9., 9., 9., 9.],
         ];
         let image = Var::from_tensor(&Tensor::new(&rows, &Device::Cpu)?.reshape((1, 1, 5, 4))?)?;
-        let output = function(&image, &weight, None, &bias, None, &block)?.output;
+        let output = function(&image, &weight, None, &bias, None, None, &block)?.output;
         assert_eq!(
             output.flatten_all()?.to_vec1::<f32>()?,
             [3.0, 0.0, 0.0, 5.0]
@@ -528,6 +598,7 @@ fn nan_is_not_hidden_by_the_activation_or_the_pooling() -> Result<()> {
     let bias = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
     let block = ConvBlock {
         padding: 0,
+        stride: 1,
         norm: None,
         relu: true,
         pool: 2,
@@ -537,7 +608,7 @@ fn nan_is_not_hidden_by_the_activation_or_the_pooling() -> Result<()> {
             let mut image = [7f32, -1.0, 8.0, 3.0];
             image[place] = f32::NAN;
             let image = Tensor::new(&image, &Device::Cpu)?.reshape((1, 1, 2, 2))?;
-            let output = function(&image, &weight, None, &bias, None, &block)?.output;
+            let output = function(&image, &weight, None, &bias, None, None, &block)?.output;
             assert!(
                 output.flatten_all()?.to_vec1::<f32>()?[0].is_nan(),
                 "NaN at {place}"
@@ -558,11 +629,12 @@ fn the_variance_keeps_its_digits_far_from_zero() -> Result<()> {
     );
     let block = ConvBlock {
         padding: 0,
+        stride: 1,
         norm: Some(Norm::Batch { eps: 1e-5 }),
         relu: false,
         pool: 1,
     };
-    let found = conv_block(&image, &weight, Some(&one), &zero, None, &block)?;
+    let found = conv_block(&image, &weight, Some(&one), &zero, None, None, &block)?;
     let values = image
         .flatten_all()?
         .to_dtype(DType::F64)?
@@ -584,12 +656,13 @@ fn an_empty_batch_gives_an_empty_output() -> Result<()> {
     let shift = Tensor::zeros(5, DType::F32, &Device::Cpu)?;
     let block = ConvBlock {
         padding: 1,
+        stride: 1,
         norm: None,
         relu: true,
         pool: 2,
     };
     for function in [conv_block, conv_block_reference] {
-        let found = function(&input, &weight, None, &shift, None, &block)?;
+        let found = function(&input, &weight, None, &shift, None, None, &block)?;
         assert_eq!(found.output.dims(), [0, 5, 4, 4]);
     }
     Ok(())
@@ -601,6 +674,7 @@ fn what_does_not_fit_is_refused_by_name() -> Result<()> {
     let (input, weight, vector) = (zeros(&[1, 2, 4, 4])?, zeros(&[5, 2, 3, 3])?, zeros(&[5])?);
     let plain = ConvBlock {
         padding: 1,
+        stride: 1,
         norm: None,
         relu: true,
         pool: 2,
@@ -619,32 +693,48 @@ fn what_does_not_fit_is_refused_by_name() -> Result<()> {
     };
     for function in [conv_block, conv_block_reference] {
         refused(
-            function(&input, &zeros(&[5, 3, 3, 3])?, None, &vector, None, &plain),
+            function(
+                &input,
+                &zeros(&[5, 3, 3, 3])?,
+                None,
+                &vector,
+                None,
+                None,
+                &plain,
+            ),
             "`input` has 2 channels",
         );
         refused(
-            function(&input, &zeros(&[5, 2, 3, 2])?, None, &vector, None, &plain),
+            function(
+                &input,
+                &zeros(&[5, 2, 3, 2])?,
+                None,
+                &vector,
+                None,
+                None,
+                &plain,
+            ),
             "square",
         );
         refused(
-            function(&input, &weight, None, &zeros(&[4])?, None, &plain),
+            function(&input, &weight, None, &zeros(&[4])?, None, None, &plain),
             "`shift` has shape [4]",
         );
         refused(
-            function(&input, &weight, None, &vector, None, &batch),
+            function(&input, &weight, None, &vector, None, None, &batch),
             "needs `scale`",
         );
         refused(
-            function(&input, &weight, Some(&vector), &vector, None, &plain),
+            function(&input, &weight, Some(&vector), &vector, None, None, &plain),
             "`scale` needs `norm`",
         );
         refused(
-            function(&input, &weight, Some(&vector), &vector, None, &fixed),
+            function(&input, &weight, Some(&vector), &vector, None, None, &fixed),
             "needs `statistics`",
         );
         let given = Some((&vector, &vector));
         refused(
-            function(&input, &weight, Some(&vector), &vector, given, &batch),
+            function(&input, &weight, Some(&vector), &vector, given, None, &batch),
             "`statistics` are for",
         );
         let wide = ConvBlock {
@@ -652,7 +742,7 @@ fn what_does_not_fit_is_refused_by_name() -> Result<()> {
             ..plain
         };
         refused(
-            function(&input, &weight, None, &vector, None, &wide),
+            function(&input, &weight, None, &vector, None, None, &wide),
             "smaller than the kernel",
         );
         refused(
@@ -661,6 +751,7 @@ fn what_does_not_fit_is_refused_by_name() -> Result<()> {
                 &weight,
                 None,
                 &vector,
+                None,
                 None,
                 &ConvBlock { pool: 5, ..plain },
             ),
@@ -673,19 +764,30 @@ fn what_does_not_fit_is_refused_by_name() -> Result<()> {
                 None,
                 &vector,
                 None,
+                None,
                 &ConvBlock { pool: 0, ..plain },
             ),
             "`pool` is 0",
         );
+        let still = ConvBlock { stride: 0, ..plain };
+        refused(
+            function(&input, &weight, None, &vector, None, None, &still),
+            "`stride` is 0",
+        );
+        let added = Some(&input);
+        refused(
+            function(&input, &weight, None, &vector, None, added, &plain),
+            "`residual` has shape",
+        );
         let double = weight.to_dtype(DType::F64)?;
         refused(
-            function(&input, &double, None, &vector, None, &plain),
+            function(&input, &double, None, &vector, None, None, &plain),
             "`weight` is F64",
         );
         let one = zeros(&[1, 2, 1, 1])?;
         let whole = ConvBlock { pool: 1, ..batch };
         refused(
-            function(&one, &weight, Some(&vector), &vector, None, &whole),
+            function(&one, &weight, Some(&vector), &vector, None, None, &whole),
             "one value has no variance",
         );
     }

@@ -85,12 +85,13 @@ fn a_steady_step_asks_for_what_leaves_and_no_more() -> Result<()> {
     let (weight, scale, shift) = (var(&[16, 16, 3, 3], 2)?, var(&[16], 3)?, var(&[16], 4)?);
     let block = ConvBlock {
         padding: 1,
+        stride: 1,
         norm: Some(Norm::Batch { eps: 1e-5 }),
         relu: true,
         pool: 2,
     };
     let convolve = |image: &Tensor| {
-        let made = conv_block(image, &weight, Some(&scale), &shift, None, &block)?;
+        let made = conv_block(image, &weight, Some(&scale), &shift, None, None, &block)?;
         Ok::<_, candle_core::Error>(made.output)
     };
     let output = convolve(&constant)?;

@@ -1,7 +1,7 @@
 //! A convolution whose groups have one channel each: as a matrix product it would be one row, and its columns would cost
 //! more than the sums.
 
-use super::{Geometry, Pulled};
+use super::{Geometry, Op, Pulled};
 use crate::lanes::Element;
 use crate::slices::run;
 
@@ -34,14 +34,15 @@ pub(super) fn backward<T: Element>(
     x: &[T],
     weight: &[T],
     gradient: &[T],
-    for_input: bool,
+    op: &Op,
 ) -> Pulled<T> {
     let (area, taps, places) = (geometry.area(), geometry.taps(), geometry.places());
     let (groups, outputs) = (geometry.groups, geometry.outputs);
     let work = gradient.len() * taps * COST;
 
-    let mut to_weight = vec![T::ZERO; weight.len()];
-    let tasks = to_weight.chunks_mut(taps).enumerate().collect();
+    let mut to_weight = op.for_weight.then(|| vec![T::ZERO; weight.len()]);
+    let kernels = to_weight.iter_mut().flat_map(|it| it.chunks_mut(taps));
+    let tasks = kernels.enumerate().collect();
     run(work, tasks, |(output, kernel): (usize, &mut [T])| {
         let mut sums = vec![0f64; taps];
         for image in 0..geometry.batch {
@@ -61,7 +62,7 @@ pub(super) fn backward<T: Element>(
         }
     });
 
-    let to_input = for_input.then(|| {
+    let to_input = op.for_input.then(|| {
         let mut to_input = vec![T::ZERO; x.len()];
         let tasks = to_input.chunks_mut(area).enumerate().collect();
         run(work, tasks, |(channel, to): (usize, &mut [T])| {

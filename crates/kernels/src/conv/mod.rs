@@ -15,7 +15,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 
 pub use reference::reference;
 
-use crate::host::{by_type, give, read, serves, slice};
+use crate::host::{by_type, give, read, serves, slice, tensor};
 use crate::lanes::Element;
 
 /// How a convolution in `N` dimensions goes over an image. The default is a step of 1, no padding, no gaps, one group.
@@ -93,6 +93,8 @@ pub fn conv<const N: usize>(
         geometry,
         dims: N,
         for_input: x.track_op(),
+        for_weight: weight.track_op(),
+        for_bias: bias.is_some_and(Tensor::track_op),
     };
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     match bias {
@@ -260,12 +262,14 @@ struct Op {
     geometry: Geometry,
     dims: usize,
     for_input: bool,
+    for_weight: bool,
+    for_bias: bool,
 }
 
-/// Gradients of a call.
+/// Gradients of a call, those that were asked for.
 struct Pulled<T> {
     input: Option<Vec<T>>,
-    weight: Vec<T>,
+    weight: Option<Vec<T>>,
 }
 
 impl Op {
@@ -299,27 +303,30 @@ impl Op {
         x: &Tensor,
         weight: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Tensor)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let geometry = &self.geometry;
         by_type!(x.dtype(), "conv", T => {
             let Pulled { input, weight: to_weight } = if geometry.inputs == 1 {
                 read::<T, _>(x, |x| read(weight, |weight| read(gradient, |gradient| {
-                    Ok(depthwise::backward(geometry, x, weight, gradient, self.for_input))
+                    Ok(depthwise::backward(geometry, x, weight, gradient, self))
                 })))?
             } else {
-                products::backward::<T>(geometry, x, weight, gradient, self.for_input)?
+                products::backward::<T>(geometry, x, weight, gradient, self)?
             };
-            let input = input.map(|input| Tensor::from_vec(input, x.shape(), x.device())).transpose()?;
-            Ok((input, Tensor::from_vec(to_weight, weight.shape(), weight.device())?))
+            let input = input.map(|input| tensor(input, x)).transpose()?;
+            Ok((input, to_weight.map(|it| tensor(it, weight)).transpose()?))
         })
     }
 
-    fn pull_bias(&self, bias: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    fn pull_bias(&self, bias: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        if !self.for_bias {
+            return Ok(None);
+        }
         by_type!(bias.dtype(), "conv", T => {
             let sums = read::<T, _>(gradient, |gradient| {
                 Ok(sums_of_channels(gradient, bias.elem_count(), self.geometry.places()))
             })?;
-            Tensor::from_vec(sums, bias.shape(), bias.device())
+            tensor(sums, bias).map(Some)
         })
     }
 }
@@ -355,8 +362,7 @@ impl CustomOp2 for Op {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (input, weight) = self.pull(x, weight, gradient)?;
-        Ok((input, Some(weight)))
+        self.pull(x, weight, gradient)
     }
 }
 
@@ -386,6 +392,6 @@ impl CustomOp3 for Op {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (input, weight) = self.pull(x, weight, gradient)?;
-        Ok((input, Some(weight), Some(self.pull_bias(bias, gradient)?)))
+        Ok((input, weight, self.pull_bias(bias, gradient)?))
     }
 }

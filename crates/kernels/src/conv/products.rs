@@ -6,7 +6,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, Tensor};
 
-use super::{Geometry, Pulled};
+use super::{Geometry, Op, Pulled};
 use crate::host::{read, slice};
 use crate::lanes::Element;
 use crate::slices::run;
@@ -53,7 +53,7 @@ pub(super) fn backward<T: Element>(
     x: &Tensor,
     weight: &Tensor,
     gradient: &Tensor,
-    for_input: bool,
+    op: &Op,
 ) -> Result<Pulled<T>> {
     let &Geometry {
         batch,
@@ -69,25 +69,26 @@ pub(super) fn backward<T: Element>(
         .reshape((groups, outputs, depth))?
         .transpose(1, 2)?;
     let gradient = gradient.detach().contiguous()?;
-    let mut to_weight = vec![T::ZERO; weight.elem_count()];
-    let mut to_input = for_input.then(|| vec![T::ZERO; x.elem_count()]);
+    let mut to_weight = op.for_weight.then(|| vec![T::ZERO; weight.elem_count()]);
+    let mut to_input = op.for_input.then(|| vec![T::ZERO; x.elem_count()]);
     for image in 0..batch {
         let gradient = gradient.get(image)?.reshape((groups, outputs, places))?;
-        let read_at = if geometry.is_product() {
-            x.detach().get(image)?.reshape((groups, depth, places))?
-        } else {
-            let columns = read::<T, _>(&x.get(image)?, |image| Ok(columns(geometry, image)))?;
-            Tensor::from_vec(columns, (groups, depth, places), x.device())?
-        };
-        // Image by image in their order, so that the sum does not depend on threads.
-        read::<T, _>(&gradient.matmul(&read_at.transpose(1, 2)?)?, |product| {
-            to_weight
-                .iter_mut()
-                .zip(product)
-                .for_each(|(sum, &x)| *sum += x);
-            Ok(())
-        })?;
-        drop(read_at);
+        if let Some(to_weight) = &mut to_weight {
+            let read_at = if geometry.is_product() {
+                x.detach().get(image)?.reshape((groups, depth, places))?
+            } else {
+                let columns = read::<T, _>(&x.get(image)?, |image| Ok(columns(geometry, image)))?;
+                Tensor::from_vec(columns, (groups, depth, places), x.device())?
+            };
+            // Image by image in their order, so that the sum does not depend on threads.
+            read::<T, _>(&gradient.matmul(&read_at.transpose(1, 2)?)?, |product| {
+                to_weight
+                    .iter_mut()
+                    .zip(product)
+                    .for_each(|(sum, &x)| *sum += x);
+                Ok(())
+            })?;
+        }
         if let Some(to_input) = &mut to_input {
             let to_image = &mut to_input[image * image_len..][..image_len];
             read::<T, _>(&turned.matmul(&gradient)?, |columns| {

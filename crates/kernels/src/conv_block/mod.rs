@@ -1,4 +1,4 @@
-//! Convolution, normalization, activation and pooling as one operation.
+//! Convolution, normalization, a sum, activation and pooling as one operation.
 //!
 //! | tensors | version |
 //! |---|---|
@@ -12,11 +12,13 @@ use candle_core::{Result, Tensor, bail};
 
 pub use self::reference::conv_block_reference;
 
-/// What follows the convolution of a block, and how the convolution is padded. Its stride is 1.
+/// How the convolution of a block goes over an image, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvBlock {
     /// Zeros put around the image on each side, fewer than the kernel is wide.
     pub padding: usize,
+    /// From one place of the kernel to the next, at least 1.
+    pub stride: usize,
     /// How each channel is normalized, if it is.
     pub norm: Option<Norm>,
     /// Whether `max(0, x)` follows. Its gradient at 0 is 0, as in torch.
@@ -64,27 +66,29 @@ pub struct ConvBlockOutput {
     pub count: usize,
 }
 
-/// Convolution with stride 1, then normalization, activation and max-pooling, each as `block` says, in this order.
+/// Convolution, then normalization, a residual sum, activation and max-pooling, each as `block` says, in this order.
 ///
 /// ```text
-/// z = conv2d(input, weight)                                (b, o, h + 2·padding − k + 1, w + 2·padding − k + 1)
+/// z = conv2d(input, weight)                                (b, o, ⌊(h + 2·padding − k) / stride⌋ + 1, the same of w)
 /// z = (z − mean) / √(variance + eps) · scale + shift       with a norm
 /// z = z + shift                                            without one: `shift` is the bias
+/// z = z + residual                                         with one, which goes with `pool = 1` alone
 /// z = max(0, z)                                            with `relu`
 /// z = max of each pool × pool window
 /// ```
 ///
 /// `input` is `(b, c, h, w)`, `weight` is `(o, c, k, k)`, `scale` (present with a norm) and `shift` are `(o)`.
 /// `statistics` is mean and variance, `(o)` each, for [`Norm::Fixed`] only; they are constants and get no gradient.
-/// `input`, `weight`, `scale` and `shift` get gradients. Of equal values in a window the first in row-major order gets
+/// `residual` has the shape of the output. `input`, `weight`, `scale`, `shift` and `residual` get gradients. Of equal values in a window the first in row-major order gets
 /// the gradient, as in torch. NaN stays NaN. An empty batch gives an empty output that is not joined to the graph.
 ///
 /// In `f32` on a CPU the whole block is one operation of the graph: nothing between input and output becomes a tensor,
-/// no gradient of the input is computed unless something in `input`'s graph is a variable, and the result has the same
-/// bits for any number of threads. Elsewhere it is [`conv_block_reference`].
+/// no gradient of the input or the weight is computed unless something in its graph is a variable, and the result has the
+/// same bits for any number of threads. Elsewhere it is [`conv_block_reference`].
 ///
 /// Errors: shapes, types or devices that do not fit; a norm without `scale` or the reverse; padding that is not
-/// smaller than the kernel; an image smaller than the kernel or than one window; [`Norm::Batch`] over one value per
+/// smaller than the kernel; a stride of 0; an image smaller than the kernel or than one window; a residual with pooling;
+/// [`Norm::Batch`] over one value per
 /// channel, which has no variance.
 ///
 /// ```
@@ -94,8 +98,8 @@ pub struct ConvBlockOutput {
 /// let image = Tensor::arange(0f32, 16.0, &Device::Cpu)?.reshape((1, 1, 4, 4))?;
 /// let weight = Var::ones((1, 1, 1, 1), candle_core::DType::F32, &Device::Cpu)?;
 /// let bias = Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu)?;
-/// let block = ConvBlock { padding: 0, norm: None, relu: true, pool: 2 };
-/// let pooled = conv_block(&image, &weight, None, &bias, None, &block)?.output;
+/// let block = ConvBlock { padding: 0, stride: 1, norm: None, relu: true, pool: 2 };
+/// let pooled = conv_block(&image, &weight, None, &bias, None, None, &block)?.output;
 /// assert_eq!(pooled.flatten_all()?.to_vec1::<f32>()?, [5.0, 7.0, 13.0, 15.0]);
 /// let gradients = pooled.sum_all()?.backward()?;
 /// let gradient = gradients.get(&weight).expect("the output depends on the weight");
@@ -108,15 +112,19 @@ pub fn conv_block(
     scale: Option<&Tensor>,
     shift: &Tensor,
     statistics: Option<(&Tensor, &Tensor)>,
+    residual: Option<&Tensor>,
     block: &ConvBlock,
 ) -> Result<ConvBlockOutput> {
     let dims = Dims::check(input, weight, scale, shift, statistics, block)?;
+    dims.check_residual(input, residual, block)?;
     if dims.batch == 0 {
         dims.empty(input, block)
     } else if cpu::supports(input, block) {
-        cpu::conv_block(input, weight, scale, shift, statistics, block, dims)
+        cpu::conv_block(
+            input, weight, scale, shift, statistics, residual, block, dims,
+        )
     } else {
-        conv_block_reference(input, weight, scale, shift, statistics, block)
+        conv_block_reference(input, weight, scale, shift, statistics, residual, block)
     }
 }
 
@@ -175,6 +183,9 @@ impl Dims {
         if block.pool == 0 {
             bail!("conv_block: `pool` is 0; it must be at least 1, which means no pooling");
         }
+        if block.stride == 0 {
+            bail!("conv_block: `stride` is 0; it must be at least 1");
+        }
         let around = 2 * block.padding;
         if rows + around < kernel || columns + around < kernel {
             bail!(
@@ -182,7 +193,8 @@ impl Dims {
                 block.padding
             );
         }
-        let convolved = (rows + around - kernel + 1, columns + around - kernel + 1);
+        let side = |size: usize| (size + around - kernel) / block.stride + 1;
+        let convolved = (side(rows), side(columns));
         let pooled = (convolved.0 / block.pool, convolved.1 / block.pool);
         if pooled.0 == 0 || pooled.1 == 0 {
             bail!(
@@ -252,6 +264,27 @@ impl Dims {
             );
         }
         Ok(dims)
+    }
+
+    fn check_residual(
+        &self,
+        input: &Tensor,
+        residual: Option<&Tensor>,
+        block: &ConvBlock,
+    ) -> Result<()> {
+        let Some(residual) = residual else {
+            return Ok(());
+        };
+        let (batch, outputs, rows, columns) = self.output_shape();
+        if residual.dims() != [batch, outputs, rows, columns] || block.pool > 1 {
+            bail!(
+                "conv_block: `residual` has shape {:?} and `pool` is {}; the output's shape, {:?}, and no pooling (1) are wanted",
+                residual.dims(),
+                block.pool,
+                self.output_shape()
+            );
+        }
+        check_kind("residual", residual, input)
     }
 
     /// Values a channel has before pooling.

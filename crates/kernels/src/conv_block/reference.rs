@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{ConvBlock, ConvBlockOutput, Dims};
+use crate::conv::{Conv, reference as conv};
 
 /// [`conv_block`](super::conv_block) written in candle operations, with the same definition, gradients and errors: the
 /// version to read, what runs on devices and types without a kernel of their own, and what the kernels are tested
@@ -13,14 +14,21 @@ pub fn conv_block_reference(
     scale: Option<&Tensor>,
     shift: &Tensor,
     statistics: Option<(&Tensor, &Tensor)>,
+    residual: Option<&Tensor>,
     block: &ConvBlock,
 ) -> Result<ConvBlockOutput> {
     let dims = Dims::check(input, weight, scale, shift, statistics, block)?;
+    dims.check_residual(input, residual, block)?;
     if dims.batch == 0 {
         return dims.empty(input, block);
     }
     let per_channel = |vector: &Tensor| vector.reshape((1, (), 1, 1));
-    let convolved = input.conv2d(weight, block.padding, 1, 1, 1)?; // (b, o, h, w)
+    let settings = Conv {
+        stride: [block.stride; 2],
+        padding: [block.padding; 2],
+        ..Conv::<2>::default()
+    };
+    let convolved = conv(input, weight, None, &settings)?; // (b, o, h, w)
     let (mut mean, mut variance) = (None, None);
     let normalized = match (block.norm, scale) {
         (Some(norm), Some(scale)) => {
@@ -48,6 +56,10 @@ pub fn conv_block_reference(
         _ => convolved,
     };
     let shifted = normalized.broadcast_add(&per_channel(shift)?)?;
+    let shifted = match residual {
+        Some(residual) => (shifted + residual)?,
+        None => shifted,
+    };
     // candle's `relu` has the gradient 1 at 0.
     let active = if block.relu {
         shifted

@@ -14,7 +14,8 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
             outputs,
         },
         for_input: x.track_op(),
-        for_parameters: weight.track_op() || bias.is_some_and(Tensor::track_op),
+        for_weight: weight.track_op(),
+        for_bias: bias.is_some_and(Tensor::track_op),
     };
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     match bias {
@@ -26,7 +27,8 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
 struct Linear {
     sizes: Sizes,
     for_input: bool,
-    for_parameters: bool,
+    for_weight: bool,
+    for_bias: bool,
 }
 
 impl Linear {
@@ -46,7 +48,7 @@ impl Linear {
                 })?,
                 false => None,
             };
-            let for_weight = match self.for_parameters {
+            let for_weight = match self.for_weight {
                 true => read(x, |x| {
                     tensor(self.sizes.weight_gradient(gradient, x), weight)
                 })?,
@@ -113,7 +115,7 @@ impl CustomOp3 for Linear {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (for_input, for_weight) = self.back(x, weight, gradient)?;
-        let for_bias = match self.for_parameters {
+        let for_bias = match self.for_bias {
             true => Some(read::<f32, _>(gradient, |gradient| {
                 let sums = self.sizes.bias_gradient(gradient);
                 Tensor::from_vec(sums, bias.shape(), bias.device())

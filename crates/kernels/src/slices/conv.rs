@@ -1,8 +1,9 @@
-//! Convolution with stride 1 as a matrix product without the matrix: the micro-kernel reads the rows of the kernel out
+//! Convolution as a matrix product without the matrix: the micro-kernel reads the rows of the kernel out
 //! of an image with channels last and a border of zeros.
 //!
-//! One image at a time: it, its output and its gradients stay in the cache from one step to the next. Where the rows of
-//! a kernel are short (few channels: a first layer), they are gathered into a matrix first.
+//! A group of images at a time: they, their output and their gradients stay in the cache from one step to the next. A group
+//! is one image, or as many small ones as make the weights worth reading. Where the rows of a kernel are short (few
+//! channels: a first layer), they are gathered into a matrix first.
 
 use pulp::{Simd, WithSimd};
 
@@ -23,6 +24,8 @@ pub(crate) struct Conv {
     pub(crate) kernel: usize,
     /// Zeros around the input, fewer than `kernel`.
     pub(crate) padding: usize,
+    /// From one place of the kernel to the next.
+    pub(crate) stride: usize,
 }
 
 /// Images of a tensor `(b, c, h, w)` wherever they lie.
@@ -38,11 +41,13 @@ pub(crate) struct Images<'a> {
 const SHORT: usize = 48;
 /// Bytes of a panel above which it is gone through one kernel row at a time, to stay in the cache.
 const LARGE: usize = 512 << 10;
+/// Pixels of the output for which the weights are worth reading: the smaller images are, the more of them make a group.
+const GROUP: usize = 96;
 
 impl Conv {
     /// Rows and columns of the output.
     pub(crate) fn convolved(&self) -> (usize, usize) {
-        let side = |len| len + 2 * self.padding + 1 - self.kernel;
+        let side = |len| (len + 2 * self.padding - self.kernel) / self.stride + 1;
         (side(self.size.0), side(self.size.1))
     }
 
@@ -59,6 +64,12 @@ impl Conv {
     /// Rows of the matrix of weights: a value of the input for each.
     pub(crate) fn depth(&self) -> usize {
         self.kernel * self.kernel * self.channels
+    }
+
+    /// Images of a batch that are convolved at once.
+    pub(crate) fn group(&self, batch: usize) -> usize {
+        let group = (GROUP / self.pixels()).clamp(1, batch);
+        batch.div_ceil(batch.div_ceil(group))
     }
 
     /// Multiplications for one image.
@@ -94,19 +105,19 @@ impl Conv {
         }
     }
 
-    /// Numbers that [`input_gradient`](Self::input_gradient) writes.
-    pub(crate) fn input_len(&self) -> usize {
+    /// Numbers that [`input_gradient`](Self::input_gradient) writes for so many images.
+    pub(crate) fn input_len(&self, images: usize) -> usize {
         if self.scatters() {
-            self.image_len() + LANES
+            images * self.image_len() + LANES
         } else {
-            self.reversed().pixels() * self.reversed().width()
+            images * self.reversed().pixels() * self.reversed().width()
         }
     }
 
     /// Whether the gradient of the input is added up where the kernel reads the image, instead of
     /// being a convolution of its own, which would multiply too many of the zeros around the output.
     fn scatters(&self) -> bool {
-        4 * self.size.0 * self.size.1 > 5 * self.pixels()
+        self.stride > 1 || 4 * self.size.0 * self.size.1 > 5 * self.pixels()
     }
 
     /// Panels that a row of the kernel takes when the gradient of the input is scattered.
@@ -130,13 +141,14 @@ impl Conv {
             size: self.convolved(),
             kernel: self.kernel,
             padding: self.kernel - 1 - self.padding,
+            stride: 1,
         }
     }
 
     /// Packs weights `(o, c, k, k)` for [`forward`](Self::forward): rows (row, column, channel), columns outputs.
     pub(crate) fn pack(&self, weights: &[f32]) -> Panels {
         let (channels, taps) = (self.channels, self.kernel * self.kernel);
-        Panels::pack_with(self.depth(), self.outputs, |p, panel| {
+        Panels::pack_all(self.depth(), self.outputs, |p, panel| {
             // Blocks of channels, so that the rows written to stay in the cache while the outputs go by.
             for block in (0..channels).step_by(LANES) {
                 for o in 0..PANEL.min(self.outputs - p * PANEL) {
@@ -170,7 +182,10 @@ impl Conv {
                 }
             });
         }
-        Panels::pack_with(self.reversed().depth(), channels, |p, panel| {
+        Panels::pack_all(self.reversed().depth(), channels, |p, panel| {
+            for tap in panel.chunks_exact_mut(width) {
+                tap[self.outputs..].iter_mut().for_each(|row| row.fill(0.0));
+            }
             for o in 0..self.outputs {
                 for c in 0..PANEL.min(channels - p * PANEL) {
                     let source = &weights[(o * channels + p * PANEL + c) * taps..][..taps];
@@ -250,9 +265,9 @@ impl Conv {
         );
         for (i, rows) in gathered.chunks_exact_mut(columns * depth).enumerate() {
             for k in 0..self.kernel {
-                let line = &image[(i + k) * length..][..length];
+                let line = &image[(i * self.stride + k) * length..][..length];
                 for q in 0..run {
-                    let values = line[q..].iter().step_by(self.channels);
+                    let values = line[q..].iter().step_by(self.stride * self.channels);
                     rows[k * run + q..]
                         .iter_mut()
                         .step_by(depth)
@@ -263,7 +278,7 @@ impl Conv {
         }
     }
 
-    /// The convolution of one image as [`read`](Self::read) left it: pixels of [`width`](Self::width) values.
+    /// The convolution of images as [`read`](Self::read) left them, one after the other: pixels of [`width`](Self::width) values.
     #[inline(always)]
     pub(crate) fn forward<S: Simd>(
         &self,
@@ -274,7 +289,8 @@ impl Conv {
         out: &mut [f32],
     ) {
         if self.gathers() {
-            let at = (self.depth(), self.convolved().1 * self.depth());
+            let depth = self.depth();
+            let at = [depth, self.convolved().1 * depth, self.pixels() * depth];
             self.convolve(
                 simd,
                 gathered,
@@ -288,8 +304,8 @@ impl Conv {
         }
     }
 
-    /// The gradient of one input image, for [`input_to_planes`](Self::input_to_planes). `gradient` is
-    /// that of the output, within [`gradient_border`](Self::gradient_border) zeros.
+    /// The gradients of input images, for [`input_to_planes`](Self::input_to_planes). `gradient` is
+    /// that of their outputs, within [`gradient_border`](Self::gradient_border) zeros.
     #[inline(always)]
     pub(crate) fn input_gradient<S: Simd>(
         &self,
@@ -305,11 +321,14 @@ impl Conv {
         }
     }
 
-    /// Cuts what [`input_gradient`](Self::input_gradient) wrote into planes of the input's size.
-    pub(crate) fn input_to_planes(&self, input: &[f32], planes: &mut [f32]) {
+    /// Cuts what [`input_gradient`](Self::input_gradient) wrote for image `i` of its group into planes of the input's
+    /// size.
+    pub(crate) fn input_to_planes(&self, input: &[f32], i: usize, planes: &mut [f32]) {
         if !self.scatters() {
-            return to_planes(input, self.reversed().width(), planes);
+            let len = self.reversed().pixels() * self.reversed().width();
+            return to_planes(&input[i * len..][..len], self.reversed().width(), planes);
         }
+        let input = &input[i * self.image_len()..];
         let (rows, columns) = self.size;
         for (c, plane) in planes.chunks_exact_mut(rows * columns).enumerate() {
             for (i, line) in plane.chunks_exact_mut(columns).enumerate() {
@@ -330,32 +349,45 @@ impl Conv {
             self.kernel * self.channels,
             self.bordered_columns() * self.channels,
         );
+        let (stride, pixels) = (self.stride, self.pixels());
+        let count = gradient.len() / (pixels * width) * pixels;
         out.fill(0.0);
         for (k, p) in (0..self.kernel).flat_map(|k| (0..panels).map(move |p| (k, p))) {
             let panel = weights.panel(k * panels + p);
             // Beyond the run there are zeros in the panel, which may be added to the next pixel.
             let panel_width = PANEL.min(run - p * PANEL).next_multiple_of(LANES);
-            for i in 0..rows {
-                for j in (0..columns).step_by(TILE) {
-                    let count = TILE.min(columns - j);
-                    let at = |r: usize| j + r.min(count - 1);
-                    let from = std::array::from_fn(|r| (i * columns + at(r)) * width);
-                    let to = std::array::from_fn(|r| {
-                        (i + k) * length + at(r) * self.channels + p * PANEL
-                    });
-                    let tile = Tile { count, from, to };
-                    let depth = Segments::one(width);
-                    rows_times_panel(
-                        simd,
-                        gradient,
-                        tile,
-                        depth,
-                        panel,
-                        panel_width,
-                        out,
-                        Update::Add,
-                    );
+            let (mut first_of_image, mut i, mut j) = (0, 0, 0);
+            for first in (0..count).step_by(TILE) {
+                let mut tile = Tile {
+                    count: TILE.min(count - first),
+                    from: [0; TILE],
+                    to: [0; TILE],
+                };
+                for r in 0..tile.count {
+                    tile.from[r] = (first + r) * width;
+                    tile.to[r] = first_of_image
+                        + (i * stride + k) * length
+                        + j * stride * self.channels
+                        + p * PANEL;
+                    j += 1;
+                    if j == columns {
+                        (i, j) = (i + 1, 0);
+                    }
+                    if i == rows {
+                        (first_of_image, i) = (first_of_image + self.image_len(), 0);
+                    }
                 }
+                let depth = Segments::one(width);
+                rows_times_panel(
+                    simd,
+                    gradient,
+                    tile,
+                    depth,
+                    panel,
+                    panel_width,
+                    out,
+                    Update::Add,
+                );
             }
         }
     }
@@ -371,21 +403,27 @@ impl Conv {
             len: run,
             stride: length,
         };
-        self.convolve(simd, image, (self.channels, length), segments, weights, out);
+        let at = [
+            self.stride * self.channels,
+            self.stride * length,
+            self.image_len(),
+        ];
+        self.convolve(simd, image, at, segments, weights, out);
     }
 
-    /// `at` is the step in `source` from one output pixel to the next, and from one row of them to the next.
+    /// `at` is the step in `source` from one output pixel to the next, from one row of them to the next, and from one image.
     #[inline(always)]
     fn convolve<S: Simd>(
         &self,
         simd: S,
         source: &[f32],
-        at: (usize, usize),
+        at: [usize; 3],
         segments: Segments,
         weights: &Panels,
         out: &mut [f32],
     ) {
-        let (width, columns, pixels) = (self.width(), self.convolved().1, self.pixels());
+        let (width, (rows, columns)) = (self.width(), self.convolved());
+        let pixels = out.len() / width;
         let large = segments.count > 1 && size_of_val(weights.panel(0)) > LARGE;
         let passes = if large { segments.count } else { 1 };
         let part = Segments {
@@ -396,10 +434,10 @@ impl Conv {
             let panel_width = PANEL.min(width - p * PANEL);
             let panel = weights.panel(p);
             for pass in 0..passes {
-                let rows = &panel[pass * part.count * part.len..][..part.count * part.len];
+                let panel = &panel[pass * part.count * part.len..][..part.count * part.len];
                 let source = &source[pass * segments.stride..];
                 let update = if pass == 0 { Update::Set } else { Update::Add };
-                let (mut i, mut j) = (0, 0);
+                let (mut image, mut i, mut j) = (0, 0, 0);
                 for first in (0..pixels).step_by(TILE) {
                     let mut tile = Tile {
                         count: TILE.min(pixels - first),
@@ -407,21 +445,24 @@ impl Conv {
                         to: [0; TILE],
                     };
                     for r in 0..tile.count {
-                        tile.from[r] = i * at.1 + j * at.0;
+                        tile.from[r] = image + i * at[1] + j * at[0];
                         tile.to[r] = (first + r) * width + p * PANEL;
                         j += 1;
                         if j == columns {
                             (i, j) = (i + 1, 0);
                         }
+                        if i == rows {
+                            (image, i) = (image + at[2], 0);
+                        }
                     }
-                    rows_times_panel(simd, source, tile, part, rows, panel_width, out, update);
+                    rows_times_panel(simd, source, tile, part, panel, panel_width, out, update);
                 }
             }
         }
     }
 
-    /// Adds the gradient of the weights from one image: rows (row, column, channel), [`width`](Self::width) columns.
-    /// `gradient` is that of the output within `border` zeros.
+    /// The gradient of the weights from images, which `out` becomes or which is added to it: rows (row, column, channel), [`width`](Self::width) columns.
+    /// `gradient` is that of their outputs within `border` zeros.
     #[allow(clippy::too_many_arguments)] // Two matrices, and what is needed to read them.
     #[inline(always)]
     pub(crate) fn weight_gradient<S: Simd>(
@@ -432,24 +473,24 @@ impl Conv {
         gradient: &[f32],
         border: usize,
         out: &mut [f32],
+        update: Update,
     ) {
         let (width, (rows, columns)) = (self.width(), self.convolved());
-        let line = columns + 2 * border;
+        let (line, lines) = (columns + 2 * border, rows + 2 * border);
+        let images = gradient.len() / (line * lines * width);
+        let count = [columns, rows, images];
         for p in 0..width.div_ceil(PANEL) {
             let data = &gradient[(border * line + border) * width + p * PANEL..];
             let gradient = Run {
                 data,
                 step: width,
                 jump: 2 * border * width,
+                leap: 2 * border * line * width,
             };
             let panel_width = PANEL.min(width - p * PANEL);
             if self.gathers() {
                 let depth = self.depth();
-                let values = Run {
-                    data: gathered,
-                    step: depth,
-                    jump: 0,
-                };
+                let values = Run::one(gathered, depth);
                 let out = &mut out[p * PANEL..];
                 columns_times_rows(
                     simd,
@@ -457,9 +498,10 @@ impl Conv {
                     depth,
                     gradient,
                     panel_width,
-                    (columns, rows),
+                    count,
                     out,
                     width,
+                    update,
                 );
                 continue;
             }
@@ -468,11 +510,13 @@ impl Conv {
                 self.bordered_columns() * self.channels,
             );
             for k in 0..self.kernel {
-                let jump = length - columns * self.channels;
+                // A stride may reach beyond the end of a line, and of an image.
+                let (step, lines) = (self.stride * self.channels, self.stride * length);
                 let values = Run {
                     data: &image[k * length..],
-                    step: self.channels,
-                    jump,
+                    step,
+                    jump: lines.wrapping_sub(columns * step),
+                    leap: self.image_len().wrapping_sub(rows * lines),
                 };
                 let out = &mut out[k * run * width + p * PANEL..];
                 columns_times_rows(
@@ -481,9 +525,10 @@ impl Conv {
                     run,
                     gradient,
                     panel_width,
-                    (columns, rows),
+                    count,
                     out,
                     width,
+                    update,
                 );
             }
         }
@@ -491,11 +536,27 @@ impl Conv {
 
     /// Turns a gradient as [`weight_gradient`](Self::weight_gradient) gives it into a weight tensor `(o, c, k, k)`.
     pub(crate) fn unpack(&self, gradient: &[f32], weights: &mut [f32]) {
-        let (taps, width) = (self.kernel * self.kernel, self.width());
-        for (o, weights) in weights.chunks_exact_mut(self.depth()).enumerate() {
-            for (c, weights) in weights.chunks_exact_mut(taps).enumerate() {
-                for (t, w) in weights.iter_mut().enumerate() {
-                    *w = gradient[(t * self.channels + c) * width + o];
+        let (taps, width, depth) = (self.kernel * self.kernel, self.width(), self.depth());
+        // Blocks of outputs and channels are turned in the cache, so that lines are read and written once.
+        let side = LANES * taps;
+        let mut turned = vec![0.0; LANES * side];
+        for (block, weights) in weights.chunks_mut(LANES * depth).enumerate() {
+            for first in (0..self.channels).step_by(LANES) {
+                let channels = LANES.min(self.channels - first);
+                for t in 0..taps {
+                    for c in 0..channels {
+                        let line = (t * self.channels + first + c) * width + block * LANES;
+                        let to = turned[c * taps + t..].iter_mut().step_by(side);
+                        to.zip(&gradient[line..][..LANES])
+                            .for_each(|(w, &x)| *w = x);
+                    }
+                }
+                let rows = weights
+                    .chunks_exact_mut(depth)
+                    .zip(turned.chunks_exact(side));
+                for (to, from) in rows {
+                    let count = channels * taps;
+                    to[first * taps..][..count].copy_from_slice(&from[..count]);
                 }
             }
         }
@@ -584,6 +645,7 @@ pub(crate) struct WeightGradient<'a> {
     pub(crate) gradient: &'a [f32],
     pub(crate) border: usize,
     pub(crate) out: &'a mut [f32],
+    pub(crate) update: Update,
 }
 
 impl WithSimd for WeightGradient<'_> {
@@ -598,6 +660,7 @@ impl WithSimd for WeightGradient<'_> {
             self.gradient,
             self.border,
             self.out,
+            self.update,
         );
     }
 }

@@ -11,13 +11,16 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Lease, lease, multiply_add};
+use super::{Lease, lease, multiply_add, run};
 
 /// Columns of a panel. It is the same for every instruction set, so packed data does not depend on the machine.
 pub(crate) const PANEL: usize = 64;
 
 /// Columns of the last panel are a multiple of this, padded with zeros: whole vectors of every instruction set.
 pub(crate) const LANES: usize = 16;
+
+/// What packing a number costs, in multiplications of a product.
+const PACKING: usize = 16;
 
 /// Rows of the tile that a micro-kernel keeps in registers: 6 × 64 with AVX-512, 6 × 16 with AVX2 and NEON.
 pub(crate) const TILE: usize = 6;
@@ -40,19 +43,45 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Panels of a matrix of `rows × columns` whose elements `fill` writes, a panel at a time: it gets the number of the
-    /// panel and the panel's rows, which are zero.
+    /// Panels of a matrix of `rows × columns` whose elements `fill` writes, a panel at a time and on all threads: it gets the
+    /// number of the panel and the panel's rows, which are zero.
     pub(crate) fn pack_with(
         rows: usize,
         columns: usize,
-        mut fill: impl FnMut(usize, &mut [[f32; PANEL]]),
+        fill: impl Fn(usize, &mut [[f32; PANEL]]) + Send + Sync,
+    ) -> Self {
+        Self::filled(rows, columns, |p, panel| {
+            panel.as_flattened_mut().fill(0.0);
+            fill(p, panel);
+        })
+    }
+
+    /// The same where `fill` writes all rows of all `columns`: what is beyond the last column alone is zero before.
+    pub(crate) fn pack_all(
+        rows: usize,
+        columns: usize,
+        fill: impl Fn(usize, &mut [[f32; PANEL]]) + Send + Sync,
+    ) -> Self {
+        Self::filled(rows, columns, |p, panel| {
+            if columns < (p + 1) * PANEL {
+                panel.as_flattened_mut().fill(0.0);
+            }
+            fill(p, panel);
+        })
+    }
+
+    fn filled(
+        rows: usize,
+        columns: usize,
+        fill: impl Fn(usize, &mut [[f32; PANEL]]) + Send + Sync,
     ) -> Self {
         let mut data = lease(columns.div_ceil(PANEL) * rows * PANEL);
-        data.fill(0.0);
         if rows > 0 {
-            for (p, panel) in data.chunks_exact_mut(rows * PANEL).enumerate() {
+            let work = data.len() * PACKING;
+            let panels = data.chunks_exact_mut(rows * PANEL).enumerate().collect();
+            run(work, panels, |(p, panel): (usize, &mut [f32])| {
                 fill(p, panel.as_chunks_mut().0);
-            }
+            });
         }
         Self { data, rows }
     }
@@ -244,17 +273,30 @@ fn rows_strip<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// Rows of a matrix that [`columns_times_rows`] goes through: runs of rows `step` apart; from the last row of a run to
-/// the first of the next it is `step + jump`.
+/// Rows of a matrix that [`columns_times_rows`] goes through: runs of rows `step` apart. From the last row of a run to the
+/// first of the next it is `step + jump`, and `leap` more where a group of runs ends; both may wrap around, to go back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run<'a> {
     pub(crate) data: &'a [f32],
     pub(crate) step: usize,
     pub(crate) jump: usize,
+    pub(crate) leap: usize,
 }
 
-/// `C[i][..width] += Σ_p A[p][i] · D[p][..width]` for `i` below `rows`, where `p` goes through `count.1` runs of
-/// `count.0` rows. `width` is a multiple of 16 and at most 64.
+impl<'a> Run<'a> {
+    /// One run.
+    pub(crate) fn one(data: &'a [f32], step: usize) -> Self {
+        Self {
+            data,
+            step,
+            jump: 0,
+            leap: 0,
+        }
+    }
+}
+
+/// `C[i][..width] = Σ_p A[p][i] · D[p][..width]`, or that added to it, for `i` below `rows`, where `p` goes through `count[2]` groups of
+/// `count[1]` runs of `count[0]` rows. `width` is a multiple of 16 and at most 64.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn columns_times_rows<S: Simd>(
@@ -263,9 +305,10 @@ pub(crate) fn columns_times_rows<S: Simd>(
     rows: usize,
     d: Run,
     width: usize,
-    count: (usize, usize),
+    count: [usize; 3],
     c: &mut [f32],
     stride: usize,
+    update: Update,
 ) {
     let call = ColumnsTimesRows {
         a,
@@ -275,6 +318,7 @@ pub(crate) fn columns_times_rows<S: Simd>(
         count,
         c,
         stride,
+        update,
     };
     if cfg!(debug_assertions) {
         simd.vectorize(call); // As above.
@@ -288,9 +332,10 @@ struct ColumnsTimesRows<'a> {
     rows: usize,
     d: Run<'a>,
     width: usize,
-    count: (usize, usize),
+    count: [usize; 3],
     c: &'a mut [f32],
     stride: usize,
+    update: Update,
 }
 
 impl WithSimd for ColumnsTimesRows<'_> {
@@ -306,15 +351,16 @@ impl WithSimd for ColumnsTimesRows<'_> {
             count,
             c,
             stride,
+            update,
         } = self;
         for i in (0..rows).step_by(TILE) {
             match rows - i {
-                1 => columns_strips::<S, 1>(simd, a, i, d, width, count, c, stride),
-                2 => columns_strips::<S, 2>(simd, a, i, d, width, count, c, stride),
-                3 => columns_strips::<S, 3>(simd, a, i, d, width, count, c, stride),
-                4 => columns_strips::<S, 4>(simd, a, i, d, width, count, c, stride),
-                5 => columns_strips::<S, 5>(simd, a, i, d, width, count, c, stride),
-                _ => columns_strips::<S, 6>(simd, a, i, d, width, count, c, stride),
+                1 => columns_strips::<S, 1>(simd, a, i, d, width, count, c, stride, update),
+                2 => columns_strips::<S, 2>(simd, a, i, d, width, count, c, stride, update),
+                3 => columns_strips::<S, 3>(simd, a, i, d, width, count, c, stride, update),
+                4 => columns_strips::<S, 4>(simd, a, i, d, width, count, c, stride, update),
+                5 => columns_strips::<S, 5>(simd, a, i, d, width, count, c, stride, update),
+                _ => columns_strips::<S, 6>(simd, a, i, d, width, count, c, stride, update),
             }
         }
     }
@@ -328,24 +374,25 @@ fn columns_strips<S: Simd, const R: usize>(
     i: usize,
     d: Run,
     width: usize,
-    count: (usize, usize),
+    count: [usize; 3],
     c: &mut [f32],
     stride: usize,
+    update: Update,
 ) {
     let mut column = 0;
     while column < width {
         let vectors = (width - column) / S::F32_LANES;
         if const { S::REGISTER_COUNT >= 32 } && vectors >= 4 {
-            columns_strip::<S, R, 4>(simd, a, i, d, column, count, c, stride);
+            columns_strip::<S, R, 4>(simd, a, i, d, column, count, c, stride, update);
             column += 4 * S::F32_LANES;
         } else if const { S::F32_LANES == 16 } && vectors == 3 {
-            columns_strip::<S, R, 3>(simd, a, i, d, column, count, c, stride);
+            columns_strip::<S, R, 3>(simd, a, i, d, column, count, c, stride, update);
             column += 3 * S::F32_LANES;
         } else if vectors >= 2 {
-            columns_strip::<S, R, 2>(simd, a, i, d, column, count, c, stride);
+            columns_strip::<S, R, 2>(simd, a, i, d, column, count, c, stride, update);
             column += 2 * S::F32_LANES;
         } else {
-            columns_strip::<S, R, 1>(simd, a, i, d, column, count, c, stride);
+            columns_strip::<S, R, 1>(simd, a, i, d, column, count, c, stride, update);
             column += S::F32_LANES;
         }
     }
@@ -359,15 +406,16 @@ fn columns_strip<S: Simd, const R: usize, const V: usize>(
     i: usize,
     d: Run,
     column: usize,
-    (length, runs): (usize, usize),
+    [length, runs, groups]: [usize; 3],
     c: &mut [f32],
     stride: usize,
+    update: Update,
 ) {
     let width = V * S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
-    let (mut at_a, mut at_d, mut left) = (i, column, length);
+    let (mut at_a, mut at_d, mut left, mut runs_left) = (i, column, length, runs);
     // One loop over all runs: two nested ones would spill, as above, and short runs are common.
-    for _ in 0..length * runs {
+    for _ in 0..length * runs * groups {
         let b = load::<S, V>(simd, &d.data[at_d..][..width]);
         let x = &a.data[at_a..][..R];
         for r in 0..R {
@@ -380,15 +428,25 @@ fn columns_strip<S: Simd, const R: usize, const V: usize>(
         at_d += d.step;
         left -= 1;
         if left == 0 {
-            at_a += a.jump;
-            at_d += d.jump;
+            at_a = at_a.wrapping_add(a.jump);
+            at_d = at_d.wrapping_add(d.jump);
             left = length;
+            runs_left -= 1;
+            if runs_left == 0 {
+                at_a = at_a.wrapping_add(a.leap);
+                at_d = at_d.wrapping_add(d.leap);
+                runs_left = runs;
+            }
         }
     }
     for r in 0..R {
         let out = &mut S::as_mut_simd_f32s(&mut c[(i + r) * stride + column..][..width]).0[..V];
         for v in 0..V {
-            out[v] = simd.add_f32s(out[v], sums[r][v]);
+            out[v] = if update == Update::Set {
+                sums[r][v]
+            } else {
+                simd.add_f32s(out[v], sums[r][v])
+            };
         }
     }
 }
@@ -472,29 +530,40 @@ mod tests {
             }
 
             // A transposed: its columns are the tile's rows, and its rows come in runs with gaps.
-            let runs = (segments.len, segments.count);
+            // In one group, and in as many as there are runs, each of which begins three numbers before the last one's end.
             let jump = segments.stride - segments.len;
-            let values = Run {
-                data: &a,
-                step: 2,
-                jump,
-            };
-            let rows = Run {
-                data: &b,
-                step: width,
-                jump: 0,
-            };
-            let mut c = before.clone();
-            columns_times_rows(simd, values, count, rows, width, runs, &mut c, PANEL);
-            for (i, (&found, &was)) in c.iter().zip(&before).enumerate() {
-                let (r, j) = (i / PANEL, i % PANEL);
-                if r >= count || j >= width {
-                    assert_eq!(found, was, "outside of the tile");
-                    continue;
+            let back = 3usize.wrapping_neg();
+            for (runs, leap) in [
+                ([segments.len, segments.count, 1], 0),
+                ([segments.len, 1, segments.count], back),
+            ] {
+                let values = Run {
+                    data: &a,
+                    step: 2,
+                    jump,
+                    leap,
+                };
+                let rows = Run::one(&b, width);
+                let update = if leap == 0 { Update::Add } else { Update::Set };
+                let start = |was| if update == Update::Add { was } else { 0.0 };
+                let mut c = before.clone();
+                columns_times_rows(
+                    simd, values, count, rows, width, runs, &mut c, PANEL, update,
+                );
+                for (i, (&found, &was)) in c.iter().zip(&before).enumerate() {
+                    let (r, j) = (i / PANEL, i % PANEL);
+                    if r >= count || j >= width {
+                        assert_eq!(found, was, "outside of the tile");
+                        continue;
+                    }
+                    let run = |p: usize| p / segments.len;
+                    let at = |p: usize| {
+                        let forward = 2 * p + run(p) * jump + r;
+                        forward - if leap == 0 { 0 } else { 3 * run(p) }
+                    };
+                    let products = (0..depth).map(|p| (a[at(p)], b[p * width + j]));
+                    assert_sum(found, products.chain([(start(was), 1.0)]));
                 }
-                let at = |p: usize| 2 * p + p / segments.len * jump + r;
-                let products = (0..depth).map(|p| (a[at(p)], b[p * width + j]));
-                assert_sum(found, products.chain([(was, 1.0)]));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The three products of a linear layer: `Y = X Wᵀ`, and the gradients `dX = dY W` and `dW = dYᵀ X`.
 //!
 //! Of few rows the weights are read as they lie: packing them would take as long as the product. Of many they are packed,
-//! which makes the rest a quarter faster. Both ways add in the same order of the inner dimension for every output, and
+//! once for all tiles. Both ways add in the same order of the inner dimension for every output, and
 //! work is cut by rows or columns of the result, so that the number of threads does not show.
 
 use pulp::{Simd, WithSimd};
@@ -358,20 +358,22 @@ impl WithSimd for Columns<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         for first in (0..self.depth).step_by(DEPTH) {
             let count = DEPTH.min(self.depth - first);
-            let a = Run {
-                data: &self.a[first * self.step..],
-                step: self.step,
-                jump: 0,
-            };
+            let a = Run::one(&self.a[first * self.step..], self.step);
             for column in (0..self.width).step_by(PANEL) {
-                let b = Run {
-                    data: &self.b[first * self.stride + column..],
-                    step: self.stride,
-                    jump: 0,
-                };
+                let b = Run::one(&self.b[first * self.stride + column..], self.stride);
                 let width = PANEL.min(self.width - column);
                 let c = &mut self.c[column..];
-                columns_times_rows(simd, a, self.rows, b, width, (count, 1), c, self.to);
+                columns_times_rows(
+                    simd,
+                    a,
+                    self.rows,
+                    b,
+                    width,
+                    [count, 1, 1],
+                    c,
+                    self.to,
+                    Update::Add,
+                );
             }
         }
     }

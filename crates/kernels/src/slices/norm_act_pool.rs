@@ -48,6 +48,8 @@ pub(crate) struct Record<'a> {
 pub(crate) struct Forward<'a> {
     pub(crate) windows: Windows,
     pub(crate) affine: &'a Affine,
+    /// What is added to the normalized values where windows are single pixels.
+    pub(crate) residual: Option<&'a [f32]>,
     pub(crate) relu: bool,
     pub(crate) convolved: &'a [f32],
     pub(crate) out: &'a mut [f32],
@@ -105,6 +107,9 @@ impl Forward<'_> {
                     best = simd.select_f32s(larger, x, best);
                     value = simd.select_f32s(larger, raw, value);
                     place = simd.select_u32s(larger, simd.splat_u32s(t as u32), place);
+                }
+                if let Some(residual) = self.residual {
+                    best = simd.add_f32s(best, vector(simd, residual, window * width + c));
                 }
                 if self.relu {
                     let down = simd.less_than_or_equal_f32s(best, zero);

@@ -226,8 +226,13 @@ impl MultiHeadAttention {
             let weight = weight.narrow(0, first * width, parts * width)?;
             let bias = bias.as_ref();
             let bias = bias.map(|bias| bias.narrow(0, first * width, parts * width));
-            let rows = x.reshape(((), width))?;
-            linear(&rows, &weight, bias.transpose()?.as_ref())?.reshape((batch, (), parts * width))
+            let steps = x.dim(1)?;
+            let rows = x.reshape((batch * steps, width))?;
+            linear(&rows, &weight, bias.transpose()?.as_ref())?.reshape((
+                batch,
+                steps,
+                parts * width,
+            ))
         };
         let part = |x: &Tensor, index: usize| x.narrow(D::Minus1, index * width, width);
         let (q, k, v) = if queries.id() == memory.id() {
@@ -263,16 +268,16 @@ pub(crate) fn attend_by_heads(
     let s = k.dim(1)?;
     // (b, t, width) to (b, heads, t, width / heads)
     let split = |x: &Tensor| {
-        x.reshape((batch, (), heads, width / heads))?
+        x.reshape((batch, x.dim(1)?, heads, width / heads))?
             .transpose(1, 2)?
             .contiguous()
     };
     let (mut q, mut k, v) = (split(q)?, split(k)?, split(v)?);
     if let Some(positions) = positions {
-        (q, k) = (positions.turn(&q)?, positions.turn(&k)?);
+        (q, k) = positions.turn_both(&q, &k)?;
     }
     let scale = 1.0 / ((width / heads) as f64).sqrt();
-    let scores = (q * scale)?.matmul(&k.transpose(2, 3)?.contiguous()?)?; // (b, heads, t, s)
+    let scores = (q * scale)?.matmul(&k.transpose(2, 3)?)?; // (b, heads, t, s)
     let weights = match &mask.keep {
         None => softmax(&scores)?,
         Some(keep) => masked_softmax(&scores, &spread(keep, (batch, heads, t, s))?)?,
@@ -311,7 +316,8 @@ fn spread(keep: &Tensor, scores: (usize, usize, usize, usize)) -> Result<Tensor>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nearfar_core::Seed;
+    use nearfar_core::{Positive, Seed};
+    use nearfar_kernels::Pairing;
     use nearfar_kernels::test_util::noise;
 
     fn settings(heads: usize) -> AttentionSettings {
@@ -345,6 +351,24 @@ mod tests {
         let second = layer.forward(&changed, &causal, None, &mut Mode::Eval)?;
         let apart = (first - second.narrow(1, 0, 2)?)?.abs()?.max_all()?;
         assert_eq!(apart.to_scalar::<f64>()?, 0.0);
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_batch_gives_an_empty_one() -> Result<()> {
+        let (layer, x) = (
+            layer(4, 2)?,
+            Tensor::zeros((0, 3, 4), DType::F64, &Device::Cpu)?,
+        );
+        let positions = RotaryPositions::new(2, Positive::literal(1e4), Pairing::Halves)?;
+        for mask in [
+            AttentionMask::all(),
+            AttentionMask::causal(3, &Device::Cpu)?,
+        ] {
+            let got = layer.attend(&x, &x, &mask, Some(&positions), &mut Mode::Eval)?;
+            assert_eq!(got.output.dims(), [0, 3, 4]);
+            assert_eq!(got.weights.dims(), [0, 2, 3, 3]);
+        }
         Ok(())
     }
 

@@ -48,31 +48,46 @@ pub(super) struct Norm {
     pub(super) shift: Weight,
     mean: Weight,
     variance: Weight,
-    /// How many batches there were, `(1)`; only the mean over all batches needs it.
-    batches: Option<Weight>,
+    learning: Learning,
     pub(super) settings: Normalization,
+}
+
+/// What a batch counts in the running statistics.
+#[derive(Clone, Debug)]
+enum Learning {
+    /// This share.
+    Share(f64),
+    /// As much as every batch before it.
+    Mean {
+        /// How many batches there were, `(1)`: a statistic like the others, in their type. torch's is a whole number without a
+        /// dimension, which it counts with a momentum too, though nothing reads it then.
+        batches: Weight,
+    },
 }
 
 impl Norm {
     pub(super) fn new(params: &Params, channels: usize, settings: Normalization) -> Result<Self> {
-        let momentum = settings.momentum.unwrap_or(0.0);
-        let in_range = settings.eps > 0.0 && (0.0..=1.0).contains(&momentum);
-        if !in_range || !settings.eps.is_finite() {
+        if !(settings.eps > 0.0 && settings.eps.is_finite()) {
             Err(Error::Settings(format!(
-                "batch_norm: `eps` is {} and `momentum` is {momentum}; above 0, and from 0 to 1, is wanted",
+                "batch_norm: `eps` is {}; a finite number above 0 is wanted",
                 settings.eps
             )))?;
         }
-        let batches = match settings.momentum {
-            Some(_) => None,
-            None => Some(params.statistic("num_batches_tracked", 1, 0.0)?),
+        let learning = match settings.momentum {
+            Some(momentum) if (0.0..=1.0).contains(&momentum) => Learning::Share(momentum),
+            Some(momentum) => Err(Error::Settings(format!(
+                "batch_norm: `momentum` is {momentum}; a number from 0 to 1 is wanted, or none for the mean over all batches"
+            )))?,
+            None => Learning::Mean {
+                batches: params.statistic("num_batches_tracked", 1, 0.0)?,
+            },
         };
         Ok(Self {
             scale: params.weight("weight", channels, Init::Constant(1.0))?,
             shift: params.weight("bias", channels, Init::Constant(0.0))?,
             mean: params.statistic("running_mean", channels, 0.0)?,
             variance: params.statistic("running_var", channels, 1.0)?,
-            batches,
+            learning,
             settings,
         })
     }
@@ -91,10 +106,9 @@ impl Norm {
     /// Moves the running statistics towards those of a batch of `count` values per channel. `variance` is the biased
     /// one; the unbiased one is learned, as in torch.
     pub(super) fn learn(&self, mean: &Tensor, variance: &Tensor, count: usize) -> Result<()> {
-        let momentum = match (self.settings.momentum, &self.batches) {
-            (Some(momentum), _) => momentum,
-            (None, None) => return Ok(()), // Not possible: see `new`.
-            (None, Some(batches)) => {
+        let momentum = match &self.learning {
+            Learning::Share(momentum) => *momentum,
+            Learning::Mean { batches } => {
                 let count = (batches.value() + 1.0)?;
                 batches.var().set(&count)?;
                 1.0 / count.get(0)?.to_dtype(DType::F64)?.to_scalar::<f64>()?
@@ -156,7 +170,8 @@ impl BatchNorm {
                 x.dims()
             )))?;
         }
-        let values = x.reshape((x.dim(0)?, channels, ()))?; // (b, c, places)
+        let places: usize = x.dims()[2..].iter().product();
+        let values = x.reshape((x.dim(0)?, channels, places))?; // (b, c, places)
         let count = values.dim(0)? * values.dim(2)?;
         let per_channel = |vector: &Tensor| vector.reshape((1, channels, 1));
         let (centered, variance) = if self.norm.by_batch(mode) {
@@ -281,7 +296,25 @@ mod tests {
             momentum: Some(1.5),
             ..Normalization::default()
         };
-        assert!(BatchNorm::new(&params(), 2, settings).is_err());
+        let error = BatchNorm::new(&params(), 2, settings).expect_err("more than all");
+        assert!(error.to_string().contains("`momentum` is 1.5"), "{error}");
+        let settings = Normalization {
+            eps: 0.0,
+            momentum: None,
+            ..Normalization::default()
+        };
+        let error = BatchNorm::new(&params(), 2, settings).expect_err("no eps");
+        assert!(error.to_string().contains("`eps` is 0; "), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_batch_gives_an_empty_one() -> Result<()> {
+        let layer = BatchNorm::new(&params(), 2, Normalization::default())?;
+        let x = Tensor::zeros((0, 2, 3), DType::F64, &Device::Cpu)?;
+        assert_eq!(layer.forward(&x, &mut Mode::Eval)?.dims(), [0, 2, 3]);
+        let mut rng = Seed(1).rng(Purpose::Dropout, 0);
+        assert!(layer.forward(&x, &mut Mode::Train(&mut rng)).is_err());
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use nearfar_core::Mode;
 
-use super::residual::{joined, places};
+use super::residual::{around, places};
 use super::{ConvNorm, Normalization};
 use crate::Params;
 
@@ -45,7 +45,7 @@ impl Bottleneck {
         let part = |names, channels, kernel, stride, relu| {
             ConvNorm::new(&places(params, names), channels, kernel, stride, norm, relu)
         };
-        let around = |stride| {
+        let shortcut = |stride| {
             let names = ["downsample.0", "downsample.1"];
             part(names, (inputs, outputs), 1, stride, false)
         };
@@ -54,9 +54,9 @@ impl Bottleneck {
             branch: [
                 part(["conv1", "bn1"], (inputs, middle), 1, 1, true)?,
                 part(["conv2", "bn2"], (middle, middle), 3, stride, true)?,
-                part(["conv3", "bn3"], (middle, outputs), 1, 1, false)?,
+                part(["conv3", "bn3"], (middle, outputs), 1, 1, true)?,
             ],
-            shortcut: (!same).then(|| around(stride)).transpose()?,
+            shortcut: (!same).then(|| shortcut(stride)).transpose()?,
         })
     }
 
@@ -65,11 +65,10 @@ impl Bottleneck {
     /// # Errors
     /// For another number of channels, and in training by the statistics of a batch that has one value per channel.
     pub fn forward(&self, x: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let mut y = x.clone();
-        for part in &self.branch {
-            y = part.forward(&y, mode)?;
-        }
-        joined(y, self.shortcut.as_ref(), x, mode)
+        let around = around(self.shortcut.as_ref(), x, mode)?;
+        let [first, second, third] = &self.branch;
+        let y = second.forward(&first.forward(x, mode)?, mode)?;
+        third.forward_added(&y, &around, mode)
     }
 }
 

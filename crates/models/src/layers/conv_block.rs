@@ -101,34 +101,34 @@ impl ConvBlock {
             pool,
             ..
         } = self.settings;
+        let block = Block {
+            padding,
+            stride: 1,
+            norm: None,
+            relu,
+            pool,
+        };
         match &self.finish {
             Finish::Bias(bias) => {
-                let block = Block {
-                    padding,
-                    norm: None,
-                    relu,
-                    pool,
-                };
-                Ok(conv_block(x, &weight, None, &bias.tensor(mode), None, &block)?.output)
+                Ok(conv_block(x, &weight, None, &bias.tensor(mode), None, None, &block)?.output)
             }
-            Finish::Norm(norm) => normalized(x, &weight, norm, &self.settings, mode),
+            Finish::Norm(norm) => normalized(x, &weight, norm, None, block, mode),
         }
     }
 }
 
-/// The block with batch normalization; the running statistics learn from what it sees.
+/// The block with batch normalization, and with a sum before the activation; the running statistics learn from what it sees.
 pub(super) fn normalized(
     x: &Tensor,
     weight: &Tensor,
     norm: &Norm,
-    settings: &ConvSettings,
+    residual: Option<&Tensor>,
+    block: Block,
     mode: &Mode<'_>,
 ) -> Result<Tensor> {
     let block = |norm| Block {
-        padding: settings.padding,
         norm: Some(norm),
-        relu: settings.relu,
-        pool: settings.pool,
+        ..block
     };
     let (scale, shift) = (norm.scale.tensor(mode), norm.shift.tensor(mode));
     let eps = norm.settings.eps;
@@ -136,10 +136,11 @@ pub(super) fn normalized(
         let (mean, variance) = norm.running();
         let statistics = Some((&mean, &variance));
         let block = block(BlockNorm::Fixed { eps });
-        return Ok(conv_block(x, weight, Some(&scale), &shift, statistics, &block)?.output);
+        let scale = Some(&scale);
+        return Ok(conv_block(x, weight, scale, &shift, statistics, residual, &block)?.output);
     }
     let block = block(BlockNorm::Batch { eps });
-    let done = conv_block(x, weight, Some(&scale), &shift, None, &block)?;
+    let done = conv_block(x, weight, Some(&scale), &shift, None, residual, &block)?;
     if let (Some(mean), Some(variance)) = (&done.mean, &done.variance) {
         norm.learn(mean, variance, done.count)?;
     }

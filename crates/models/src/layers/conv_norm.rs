@@ -2,39 +2,26 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Error, Mode};
-use nearfar_kernels::{Conv, relu};
+use nearfar_kernels::ConvBlock as Block;
 
-use super::batch_norm::{BatchNorm, Norm, Normalization};
-use super::conv_block::{ConvSettings, normalized};
-use super::convolution::Convolution2d;
+use super::batch_norm::{Norm, Normalization};
+use super::conv_block::normalized;
 use crate::input_shape::size;
 use crate::{Init, Params, Weight};
 
-/// A convolution without bias, batch normalization and, if wanted, ReLU: what residual networks are made of.
+/// A convolution without bias, batch normalization, a sum and ReLU if wanted: what residual networks are made of.
 ///
-/// With stride 1 all of it is one operation ([`nearfar_kernels::conv_block`]); with another, three. Zeros around the image keep
-/// its size: an odd kernel has `⌊kernel / 2⌋` of them on each side.
+/// All of it is one operation ([`nearfar_kernels::conv_block`]). Zeros around the image keep its size but for the stride: an odd
+/// kernel has `⌊kernel / 2⌋` of them on each side.
 ///
 /// The two parts have places of their own, since published networks name them apart: `weight` `(outputs, inputs, kernel, kernel)`
 /// in one, and in the other `weight`, `bias`, `running_mean` and `running_var`. The convolution starts as torchvision's do:
 /// [`Init::fan_out`].
 #[derive(Clone, Debug)]
 pub struct ConvNorm {
-    way: Way,
-}
-
-#[derive(Clone, Debug)]
-enum Way {
-    Fused {
-        weight: Weight,
-        norm: Norm,
-        settings: ConvSettings,
-    },
-    Steps {
-        conv: Convolution2d,
-        norm: BatchNorm,
-        relu: bool,
-    },
+    weight: Weight,
+    norm: Norm,
+    block: Block,
 }
 
 impl ConvNorm {
@@ -65,33 +52,17 @@ impl ConvNorm {
             )))?;
         }
         let init = Init::fan_out(outputs.saturating_mul(kernel).saturating_mul(kernel));
-        let padding = kernel / 2;
-        let way = if stride == 1 {
-            Way::Fused {
-                weight: conv.weight("weight", (outputs, inputs, kernel, kernel), init)?,
-                norm: Norm::new(norm, outputs, normalization)?,
-                settings: ConvSettings {
-                    kernel,
-                    padding,
-                    norm: Some(normalization),
-                    relu,
-                    pool: 1,
-                },
-            }
-        } else {
-            let settings = Conv {
-                stride: [stride; 2],
-                padding: [padding; 2],
-                ..Conv::default()
-            };
-            let (channels, kernel) = ((inputs, outputs), [kernel; 2]);
-            Way::Steps {
-                conv: Convolution2d::starting(conv, channels, kernel, settings, init, None)?,
-                norm: BatchNorm::new(norm, outputs, normalization)?,
+        Ok(Self {
+            weight: conv.weight("weight", (outputs, inputs, kernel, kernel), init)?,
+            norm: Norm::new(norm, outputs, normalization)?,
+            block: Block {
+                padding: kernel / 2,
+                stride,
+                norm: None, // Known when it is called.
                 relu,
-            }
-        };
-        Ok(Self { way })
+                pool: 1,
+            },
+        })
     }
 
     /// `(b, inputs, h, w)` to `(b, outputs, ⌈h / stride⌉, ⌈w / stride⌉)`.
@@ -99,21 +70,22 @@ impl ConvNorm {
     /// # Errors
     /// For another number of channels, and in training by the statistics of a batch that has one value per channel.
     pub fn forward(&self, x: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        match &self.way {
-            Way::Fused {
-                weight,
-                norm,
-                settings,
-            } => normalized(x, &weight.tensor(mode), norm, settings, mode),
-            Way::Steps {
-                conv,
-                norm,
-                relu: bends,
-            } => {
-                let y = norm.forward(&conv.forward(x, mode)?, mode)?;
-                if *bends { relu(&y) } else { Ok(y) }
-            }
-        }
+        let weight = self.weight.tensor(mode);
+        normalized(x, &weight, &self.norm, None, self.block, mode)
+    }
+
+    /// The same with `residual`, of the output's shape, added before the activation.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward), and for a residual of another shape.
+    pub fn forward_added(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        mode: &mut Mode<'_>,
+    ) -> Result<Tensor> {
+        let weight = self.weight.tensor(mode);
+        normalized(x, &weight, &self.norm, Some(residual), self.block, mode)
     }
 }
 
@@ -150,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_learn_statistics() -> Result<()> {
+    fn any_stride_learns_statistics() -> Result<()> {
         for stride in [1, 2] {
             let params = Params::new(Seed(1), DType::F32, &Device::Cpu)?;
             let places = [params.at("conv"), params.at("bn")];

@@ -85,7 +85,8 @@ impl LayerNorm {
             )))?;
         }
         let (b, c) = (x.dim(0)?, x.dim(1)?);
-        let places = x.reshape((b, c, ()))?.transpose(1, 2)?; // (b, places, c)
+        let count: usize = x.dims()[2..].iter().product();
+        let places = x.reshape((b, c, count))?.transpose(1, 2)?; // (b, places, c)
         let y = self.forward(&places.contiguous()?, mode)?;
         y.transpose(1, 2)?.reshape(x.shape())
     }
@@ -113,6 +114,16 @@ mod tests {
         assert_eq!(y.to_vec3::<f64>()?, [[[0.5, 1.0], [1.5, 1.0]]]);
         let rows = layer.forward(&x.transpose(1, 2)?.contiguous()?, &mut Mode::Eval)?;
         assert_eq!(rows.to_vec3::<f64>()?, [[[0.5, 1.5], [1.0, 1.0]]]);
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_batch_gives_an_empty_one() -> Result<()> {
+        let x = Tensor::zeros((0, 2, 3), DType::F64, &Device::Cpu)?;
+        let y = layer(&[2])?.forward_channels(&x, &mut Mode::Eval)?;
+        assert_eq!(y.dims(), [0, 2, 3]);
+        let y = layer(&[2, 3])?.forward(&x, &mut Mode::Eval)?;
+        assert_eq!(y.dims(), [0, 2, 3]);
         Ok(())
     }
 

@@ -160,7 +160,7 @@ impl Lstm {
     /// direction after the first place, as in torch's `h_n`.
     ///
     /// # Errors
-    /// For inputs of another size, and lengths out of range.
+    /// For inputs of another size, and lengths out of range; [`Error::Shape`] for sequences of no places.
     pub fn forward(&self, x: &Tensor, lengths: &[u32], mode: &mut Mode<'_>) -> Result<Features> {
         let (x, top) = self.below(x, lengths, mode)?;
         let both = top
@@ -187,6 +187,7 @@ impl Lstm {
 
     /// What the last layer reads, and that layer.
     fn below(&self, x: &Tensor, lengths: &[u32], mode: &mut Mode<'_>) -> Result<(Tensor, &[Walk])> {
+        at_least_one_place(x)?;
         let mut x = x.clone();
         let mut top: &[Walk] = &[];
         for (index, layer) in self.layers.iter().enumerate() {
@@ -208,7 +209,7 @@ impl Lstm {
     /// states and cells of all layers. It goes step by step; what begins with zeros and needs no cells is faster there.
     ///
     /// # Errors
-    /// Those of [`forward`](Self::forward); [`Error::Shape`] for first states of another shape, and for sequences of no places.
+    /// Those of [`forward`](Self::forward); [`Error::Shape`] for first states of another shape.
     pub fn forward_from(
         &self,
         x: &Tensor,
@@ -216,12 +217,7 @@ impl Lstm {
         first: Option<&LstmState>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, LstmState)> {
-        if x.rank() != 3 || x.dim(1)? == 0 {
-            Err(Error::Shape(format!(
-                "lstm: the input has shape {:?}; (b, t, inputs) with at least one place is wanted",
-                x.dims()
-            )))?;
-        }
+        at_least_one_place(x)?;
         let walks = self.layers.iter().map(Vec::len).sum::<usize>();
         if let Some(LstmState { hidden, cell }) = first
             && (hidden.rank() != 3 || hidden.dim(0)? != walks || cell.dims() != hidden.dims())
@@ -260,6 +256,17 @@ impl Lstm {
         };
         Ok((all, last))
     }
+}
+
+/// A sequence of no places has no state after its last one.
+fn at_least_one_place(x: &Tensor) -> Result<()> {
+    if x.rank() != 3 || x.dim(1)? == 0 {
+        Err(Error::Shape(format!(
+            "lstm: the input has shape {:?}; (b, t, inputs) with at least one place is wanted",
+            x.dims()
+        )))?;
+    }
+    Ok(())
 }
 
 /// Along the last dimension.
@@ -302,6 +309,26 @@ mod tests {
         let (rest, end) = net.forward_from(&rest, &[3, 3], Some(&between), &mut Mode::Eval)?;
         assert!(apart(&whole.narrow(1, 2, 3)?, &rest)? < 1e-14);
         assert!(apart(&last.hidden, &end.hidden)? < 1e-14 && apart(&last.cell, &end.cell)? < 1e-14);
+        Ok(())
+    }
+
+    #[test]
+    fn no_place_is_refused_in_one_way() -> Result<()> {
+        for bidirectional in [false, true] {
+            let (net, mode) = (net(bidirectional)?, &mut Mode::Eval);
+            let x = Tensor::zeros((2, 0, 2), DType::F64, &Device::Cpu)?;
+            let errors = [
+                net.forward(&x, &[0, 0], mode).map(drop),
+                net.last(&x, &[0, 0], mode).map(drop),
+                net.forward_from(&x, &[0, 0], None, mode).map(drop),
+            ];
+            for error in errors {
+                assert_eq!(
+                    error.expect_err("nothing to read").to_string(),
+                    "lstm: the input has shape [2, 0, 2]; (b, t, inputs) with at least one place is wanted"
+                );
+            }
+        }
         Ok(())
     }
 

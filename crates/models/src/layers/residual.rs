@@ -2,7 +2,6 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::Mode;
-use nearfar_kernels::relu;
 
 use super::{ConvNorm, Normalization};
 use crate::Params;
@@ -44,7 +43,7 @@ impl BasicBlock {
         let same = stride == 1 && inputs == outputs;
         Ok(Self {
             first: part(["conv1", "bn1"], inputs, 3, stride, true)?,
-            second: part(["conv2", "bn2"], outputs, 3, 1, false)?,
+            second: part(["conv2", "bn2"], outputs, 3, 1, true)?,
             shortcut: (!same)
                 .then(|| part(["downsample.0", "downsample.1"], inputs, 1, stride, false))
                 .transpose()?,
@@ -56,8 +55,9 @@ impl BasicBlock {
     /// # Errors
     /// For another number of channels, and in training by the statistics of a batch that has one value per channel.
     pub fn forward(&self, x: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let y = self.second.forward(&self.first.forward(x, mode)?, mode)?;
-        joined(y, self.shortcut.as_ref(), x, mode)
+        let around = around(self.shortcut.as_ref(), x, mode)?;
+        let y = self.first.forward(x, mode)?;
+        self.second.forward_added(&y, &around, mode)
     }
 }
 
@@ -66,18 +66,16 @@ pub(super) fn places(params: &Params, names: [&str; 2]) -> [Params; 2] {
     names.map(|name| params.at(name))
 }
 
-/// `relu(y + x')`, where `x'` is what goes around.
-pub(super) fn joined(
-    y: Tensor,
+/// What goes around a block, to be added within its last part.
+pub(super) fn around(
     shortcut: Option<&ConvNorm>,
     x: &Tensor,
     mode: &mut Mode<'_>,
 ) -> Result<Tensor> {
-    let around = match shortcut {
-        Some(shortcut) => shortcut.forward(x, mode)?,
-        None => x.clone(),
-    };
-    relu(&(y + around)?)
+    match shortcut {
+        Some(shortcut) => shortcut.forward(x, mode),
+        None => Ok(x.clone()),
+    }
 }
 
 #[cfg(test)]

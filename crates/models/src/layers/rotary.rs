@@ -47,6 +47,25 @@ impl RotaryPositions {
                 self.width
             )))?;
         }
+        rotary(x, &self.angles(x)?, self.pairing)
+    }
+
+    /// [`turn`](Self::turn) of two tensors of one type, whose angles are computed once.
+    ///
+    /// # Errors
+    /// Those of [`turn`](Self::turn).
+    pub(crate) fn turn_both(&self, x: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (of_x, of_y) = (x.dim(D::Minus2)?, y.dim(D::Minus2)?);
+        if x.dim(D::Minus1)? != self.width || y.dim(D::Minus1)? != self.width {
+            return Ok((self.turn(x)?, self.turn(y)?)); // One of them refuses.
+        }
+        let angles = self.angles(if of_x > of_y { x } else { y })?;
+        let turned = |z: &Tensor, steps| rotary(z, &angles.narrow(0, 0, steps)?, self.pairing);
+        Ok((turned(x, of_x)?, turned(y, of_y)?))
+    }
+
+    /// `(t, width / 2)` for the places of `x`.
+    fn angles(&self, x: &Tensor) -> Result<Tensor> {
         let (steps, pairs) = (x.dim(D::Minus2)?, self.width / 2);
         let speed = |pair: usize| self.base.powf(-2.0 * pair as f64 / self.width as f64);
         // In f64 until they are done: f32 has no digits left behind the point for places far out.
@@ -60,11 +79,7 @@ impl RotaryPositions {
         } else {
             DType::F32
         };
-        rotary(
-            x,
-            &angles.to_dtype(dtype)?.to_device(x.device())?,
-            self.pairing,
-        )
+        angles.to_dtype(dtype)?.to_device(x.device())
     }
 }
 

@@ -56,13 +56,16 @@ fn block_agrees<const N: usize>(
     let even = |sizes: [usize; N]| sizes.iter().all(|&size| size == sizes[0]);
     let plain = Conv {
         padding: settings.padding,
+        stride: settings.stride,
         ..Conv::default()
     };
-    if N != 2 || !even(kernel) || !even(settings.padding) || settings != plain {
+    let one_for_all = even(kernel) && even(settings.padding) && even(settings.stride);
+    if N != 2 || !one_for_all || settings != plain {
         return Ok(());
     }
     let block = ConvBlock {
         padding: settings.padding[0],
+        stride: settings.stride[0],
         norm: None,
         relu: false,
         pool: 1,
@@ -75,7 +78,7 @@ fn block_agrees<const N: usize>(
         Some(bias) => bias.value(),
         None => Tensor::zeros(weight.dim(0)?, DType::F64, weight.device())?,
     };
-    let block = conv_block(&fixture.input, &weight, None, &bias, None, &block)?;
+    let block = conv_block(&fixture.input, &weight, None, &bias, None, None, &block)?;
     agree("a convolution and a block", &block.output, output)
 }
 

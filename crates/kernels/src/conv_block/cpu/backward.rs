@@ -1,31 +1,54 @@
 //! The way back.
 
-use super::images::{Convolver, image, pieces};
+use super::images::{Convolver, Turner, image, pieces, runs};
 use super::{Operation, Saved, Statistics, TASKS};
-use crate::slices::conv::{Images, InputGradient, WeightGradient, to_pixels};
+use crate::slices::conv::{Images, InputGradient, WeightGradient};
+use crate::slices::gemm::Update;
 use crate::slices::norm_act_pool::{self as pass, Spread, Sums};
 use crate::slices::{Lease, dispatch, lease, run};
 
 /// Numbers in all the partial gradients of the weights together, beyond which there are fewer tasks.
 const PARTIAL_GRADIENTS: usize = 4 << 20;
 
+/// The gradients that are needed.
+pub(super) struct Pulled {
+    pub(super) input: Option<Vec<f32>>,
+    pub(super) weight: Option<Vec<f32>>,
+    /// Of the residual, the scale and the shift.
+    pub(super) rest: Option<Vec<f32>>,
+}
+
 impl Operation {
-    /// Gradients of the input and of the parameters, those that are needed.
     pub(super) fn backward(
         &self,
         saved: &Saved,
         images: &Images,
-        parameters: &[f32],
+        weight: &[f32],
+        rest: &[f32],
+        output: &[f32],
         gradient: &[f32],
-    ) -> (Option<Vec<f32>>, Option<Vec<f32>>) {
-        let (weight, scale, _) = self.split(parameters);
+    ) -> Pulled {
+        let (_, scale, _) = self.split(rest);
         let sums = self.sums(saved, gradient);
         let (spread, for_scale) = self.spread(saved, scale, &sums);
-        let (for_input, for_weight) = self.images_back(saved, images, weight, &spread, gradient);
-        let for_parameters = for_weight.map(|for_weight| {
-            let mut all = vec![0.0; parameters.len()];
-            let (weight, vectors) = all.split_at_mut(self.conv.weights());
-            self.conv.unpack(&for_weight, weight);
+        let (input, for_weight) = match self.for_input || self.for_weight {
+            true => self.images_back(saved, images, weight, &spread, gradient),
+            false => (None, None),
+        };
+        let weight = for_weight.map(|for_weight| {
+            let mut weight = vec![0.0; self.conv.weights()];
+            self.conv.unpack(&for_weight, &mut weight);
+            weight
+        });
+        let rest = self.for_rest.then(|| {
+            let mut all = Vec::with_capacity(rest.len());
+            if self.residual {
+                let relu = self.block.relu;
+                let live = |(&g, &y): (&f32, &f32)| if relu && y <= 0.0 { 0.0 } else { g };
+                all.extend(gradient.iter().zip(output).map(live));
+            }
+            all.resize(rest.len(), 0.0);
+            let (_, vectors) = all.split_at_mut(self.residual_len());
             let (scale, shift) = vectors.split_at_mut(vectors.len() - self.conv.outputs);
             scale
                 .iter_mut()
@@ -37,7 +60,11 @@ impl Operation {
                 .for_each(|(to, from)| *to = from[0] as f32);
             all
         });
-        (for_input, for_parameters)
+        Pulled {
+            input,
+            weight,
+            rest,
+        }
     }
 
     /// For each channel, the sum of the gradient that reaches it, and of its product with the values
@@ -159,67 +186,80 @@ impl Operation {
 
         let numbers = conv.depth() * width;
         let tasks = TASKS.min((PARTIAL_GRADIENTS / numbers).max(4)).min(batch);
-        let per = batch.div_ceil(tasks);
+        let group = conv.group(batch);
+        let per = batch.div_ceil(tasks).next_multiple_of(group);
         let tasks = batch.div_ceil(per);
         let mut for_input = vec![0.0; if self.for_input { batch * image_len } else { 0 }];
         let inputs = pieces(&mut for_input, per * image_len)
             .take(tasks)
             .enumerate()
             .collect();
-        let times = [self.for_input, self.for_parameters]
+        let times = [self.for_input, self.for_weight]
             .into_iter()
             .filter(|&it| it)
             .count();
         let partial = run(times * batch * conv.work(), inputs, |(task, inputs)| {
             let needed = |needed: bool, len: usize| lease(if needed { len } else { 0 });
-            let mut convolver = Convolver::new(conv, *images);
+            let mut convolver = Convolver::new(conv, *images, group);
             let mut turner = Turner::new(gradient, planes_len, pooled_len, width);
-            let mut fresh = needed(again, convolved_len);
-            let mut bordered = lease(bordered_len);
-            let mut input = needed(self.for_input, conv.input_len());
-            let mut for_weight = needed(self.for_parameters, numbers);
+            let mut fresh = needed(again, group * convolved_len);
+            let mut bordered = lease(group * bordered_len);
+            let mut input = needed(self.for_input, conv.input_len(group));
+            let mut for_weight = needed(self.for_weight, numbers);
             bordered.fill(0.0);
-            for_weight.fill(0.0);
+            let mut update = Update::Set;
             let of_task = task * per..batch.min((task + 1) * per);
-            for (b, planes) in of_task.zip(pieces(inputs, image_len)) {
-                if self.for_parameters || again {
-                    convolver.read(b);
+            let groups = runs(of_task, group).zip(pieces(inputs, group * image_len));
+            for (images, inputs) in groups {
+                if self.for_weight || again {
+                    convolver.read(images.clone());
                 }
-                let convolved = match (&saved.convolved, &weights) {
-                    (Some(all), _) => image(all, convolved_len, b),
-                    (None, Some(weights)) => {
-                        convolver.convolve(weights, &mut fresh);
-                        &fresh
-                    }
-                    (None, None) => &[],
-                };
-                dispatch(pass::Backward {
-                    windows,
-                    spread,
-                    gradient: turner.turn(b),
-                    places: image(&saved.places, pooled_len, b),
-                    convolved,
-                    out: &mut bordered,
-                    border,
-                });
-                if self.for_parameters {
+                if let (None, Some(weights)) = (&saved.convolved, &weights) {
+                    convolver.convolve(weights, &mut fresh[..images.len() * convolved_len]);
+                }
+                let bordered = &mut bordered[..images.len() * bordered_len];
+                let pixels = bordered.chunks_exact_mut(bordered_len);
+                for (i, (b, out)) in images.clone().zip(pixels).enumerate() {
+                    let convolved = match (&saved.convolved, again) {
+                        (Some(all), _) => image(all, convolved_len, b),
+                        (None, true) => image(&fresh, convolved_len, i),
+                        (None, false) => &[],
+                    };
+                    dispatch(pass::Backward {
+                        windows,
+                        spread,
+                        gradient: turner.turn(b),
+                        places: image(&saved.places, pooled_len, b),
+                        convolved,
+                        out,
+                        border,
+                    });
+                }
+                if self.for_weight {
+                    let (image, gathered) = convolver.seen();
                     dispatch(WeightGradient {
                         conv,
-                        image: &convolver.image,
-                        gathered: &convolver.gathered,
-                        gradient: &bordered,
+                        image,
+                        gathered,
+                        gradient: bordered,
                         border,
                         out: &mut for_weight,
+                        update,
                     });
+                    update = Update::Add;
                 }
                 if let Some(reversed) = &reversed {
+                    let input = &mut input[..conv.input_len(images.len())];
                     dispatch(InputGradient {
                         conv,
-                        gradient: &bordered,
+                        gradient: bordered,
                         reversed,
-                        out: &mut input,
+                        out: input,
                     });
-                    conv.input_to_planes(&input, planes);
+                    let planes = inputs.chunks_exact_mut(image_len);
+                    for (i, planes) in planes.enumerate() {
+                        conv.input_to_planes(input, i, planes);
+                    }
                 }
             }
             for_weight
@@ -232,34 +272,7 @@ impl Operation {
         });
         (
             self.for_input.then_some(for_input),
-            for_weight.filter(|_| self.for_parameters),
+            for_weight.filter(|_| self.for_weight),
         )
-    }
-}
-
-/// Turns the gradients of one image after another to channels last.
-struct Turner<'a> {
-    gradient: &'a [f32],
-    width: usize,
-    staged: Lease,
-    pixels: Lease,
-}
-
-impl<'a> Turner<'a> {
-    fn new(gradient: &'a [f32], planes_len: usize, pooled_len: usize, width: usize) -> Self {
-        Self {
-            gradient,
-            width,
-            staged: lease(planes_len),
-            pixels: lease(pooled_len),
-        }
-    }
-
-    fn turn(&mut self, b: usize) -> &[f32] {
-        // Memory is read in order; the copy in the cache is read across.
-        let planes = image(self.gradient, self.staged.len(), b);
-        self.staged.copy_from_slice(planes);
-        to_pixels(&self.staged, self.width, &mut self.pixels);
-        &self.pixels
     }
 }

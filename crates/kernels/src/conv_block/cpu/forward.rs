@@ -1,19 +1,19 @@
 //! The way there.
 
-use super::images::{Convolver, image, pieces};
-use super::{CHEAP, Norm, Operation, Saved, Statistics, TASKS};
+use super::images::{Convolver, Turner, image, pieces, runs};
+use super::{CHEAP, Norm, Operation, Saved, Statistics};
 use crate::slices::conv::{Images, to_planes};
 use crate::slices::norm_act_pool::{self as pass, Moments, Record};
 use crate::slices::{dispatch, lease, lease_bytes, run};
 
 impl Operation {
-    pub(super) fn forward(&self, images: &Images, parameters: &[f32]) -> Vec<f32> {
-        let (weight, scale, shift) = self.split(parameters);
+    pub(super) fn forward(&self, images: &Images, weight: &[f32], rest: &[f32]) -> Vec<f32> {
+        let (residual, scale, shift) = self.split(rest);
         let (conv, width, batch) = (self.conv, self.conv.width(), self.dims.batch);
         let (convolved_len, pooled_len) = self.lengths();
         let weights = conv.pack(weight);
         let (images, weights) = (*images, &weights);
-        let per = batch.div_ceil(TASKS);
+        let (group, per) = self.groups();
         let tasks = batch.div_ceil(per);
         let of_task = |task: usize| task * per..batch.min((task + 1) * per);
 
@@ -27,13 +27,20 @@ impl Operation {
                     batch * conv.work(),
                     outs.enumerate().collect(),
                     |(task, outs)| {
-                        let mut convolver = Convolver::new(conv, images);
-                        let mut fresh = lease(if kept { 0 } else { convolved_len });
-                        let mut moments = vec![0.0; of_task(task).len() * 3 * width];
-                        let images = of_task(task).zip(pieces(outs, convolved_len));
-                        for ((b, out), moments) in images.zip(moments.chunks_exact_mut(3 * width)) {
-                            let convolved = if kept { out } else { &mut *fresh };
-                            convolver.read(b);
+                        let mut convolver = Convolver::new(conv, images, group);
+                        let mut fresh = lease(if kept { 0 } else { group * convolved_len });
+                        let count = of_task(task).len().div_ceil(group);
+                        let mut moments = vec![0.0; count * 3 * width];
+                        let groups = runs(of_task(task), group);
+                        let groups = groups.zip(pieces(outs, group * convolved_len));
+                        for ((images, out), moments) in
+                            groups.zip(moments.chunks_exact_mut(3 * width))
+                        {
+                            let convolved = match kept {
+                                true => out,
+                                false => &mut fresh[..images.len() * convolved_len],
+                            };
+                            convolver.read(images);
                             convolver.convolve(weights, convolved);
                             dispatch(Moments {
                                 convolved,
@@ -45,7 +52,7 @@ impl Operation {
                     },
                 );
                 convolved = kept.then_some(all);
-                Some(self.join(&moments))
+                Some(self.join(&moments, group, per))
             }
             Some(Norm::Fixed { .. }) => self.given_statistics(),
             None => None,
@@ -57,7 +64,7 @@ impl Operation {
             self.block.relu,
             conv.outputs * self.pooled(),
         );
-        let keep = self.for_input || self.for_parameters;
+        let keep = self.keeps();
         // Without pooling they are what the convolution gave.
         let keep_values =
             keep && self.block.norm.is_some() && (convolved.is_none() || self.block.pool > 1);
@@ -77,34 +84,42 @@ impl Operation {
             work,
             outs.enumerate().collect(),
             |(task, (outs, (places, values)))| {
-                let mut convolver = Convolver::new(conv, images);
+                let mut convolver = Convolver::new(conv, images, group);
                 let mut fresh = lease(if convolved.is_some() {
                     0
                 } else {
-                    convolved_len
+                    group * convolved_len
                 });
                 let mut pixels = lease(pooled_len);
+                let mut turner = self
+                    .residual
+                    .then(|| Turner::new(residual, planes_len, pooled_len, width));
                 let records = pieces(places, pooled_len).zip(pieces(values, pooled_len));
-                let outs = outs.chunks_exact_mut(planes_len).zip(records);
-                for (b, (planes, (places, values))) in of_task(task).zip(outs) {
-                    let convolved = match &convolved {
-                        Some(all) => image(all, convolved_len, b),
-                        None => {
-                            convolver.read(b);
-                            convolver.convolve(weights, &mut fresh);
-                            &fresh
-                        }
-                    };
-                    let record = keep.then_some(Record { places, values });
-                    dispatch(pass::Forward {
-                        windows,
-                        affine: &affine,
-                        relu,
-                        convolved,
-                        out: &mut pixels,
-                        record,
-                    });
-                    to_planes(&pixels, width, planes);
+                let mut outs = outs.chunks_exact_mut(planes_len).zip(records);
+                for images in runs(of_task(task), group) {
+                    if convolved.is_none() {
+                        convolver.read(images.clone());
+                        convolver.convolve(weights, &mut fresh[..images.len() * convolved_len]);
+                    }
+                    for (i, (b, (planes, (places, values)))) in
+                        images.zip(outs.by_ref()).enumerate()
+                    {
+                        let convolved = match &convolved {
+                            Some(all) => image(all, convolved_len, b),
+                            None => image(&fresh, convolved_len, i),
+                        };
+                        let record = keep.then_some(Record { places, values });
+                        dispatch(pass::Forward {
+                            windows,
+                            affine: &affine,
+                            residual: turner.as_mut().map(|it| it.turn(b)),
+                            relu,
+                            convolved,
+                            out: &mut pixels,
+                            record,
+                        });
+                        to_planes(&pixels, width, planes);
+                    }
                 }
             },
         );
@@ -119,15 +134,18 @@ impl Operation {
         out
     }
 
-    /// Joins the moments of the images to those of the batch, in f64 and in order.
-    fn join(&self, moments: &[Vec<f32>]) -> Statistics {
-        let (width, pixels) = (self.conv.width(), self.conv.pixels() as f64);
+    /// Joins the moments of the groups to those of the batch, in f64 and in order.
+    fn join(&self, moments: &[Vec<f32>], group: usize, per: usize) -> Statistics {
+        let (width, batch) = (self.conv.width(), self.dims.batch);
         let (mut mean, mut squares) = (vec![0f64; width], vec![0f64; width]);
         let mut before = 0.0;
-        for image in moments.iter().flat_map(|task| task.chunks_exact(3 * width)) {
+        let groups = runs(0..batch, per).flat_map(|images| runs(images, group));
+        let moments = moments.iter().flat_map(|task| task.chunks_exact(3 * width));
+        for (moments, images) in moments.zip(groups) {
+            let pixels = (images.len() * self.conv.pixels()) as f64;
             let after = before + pixels;
             for c in 0..width {
-                let [point, sum, square] = [0, 1, 2].map(|row| f64::from(image[row * width + c]));
+                let [point, sum, square] = [0, 1, 2].map(|row| f64::from(moments[row * width + c]));
                 let correction = sum / pixels;
                 let difference = point + correction - mean[c];
                 mean[c] += difference * pixels / after;

@@ -1,23 +1,27 @@
-//! Images of a batch, one after the other.
+//! Images of a batch, a group after the other.
+
+use std::ops::Range;
 
 use candle_core::{CpuStorage, Layout, Result, bail};
 
-use crate::slices::conv::{self, Conv, Images};
+use crate::slices::conv::{self, Conv, Images, to_pixels};
 use crate::slices::gemm::Panels;
 use crate::slices::{Lease, dispatch, lease};
 
-/// Reads images and convolves them, one at a time.
+/// Reads images and convolves them, a group at a time.
 pub(super) struct Convolver<'a> {
     conv: Conv,
     images: Images<'a>,
-    /// The image that was read, and its rows where short ones are gathered.
-    pub(super) image: Lease,
-    pub(super) gathered: Lease,
+    image: Lease,
+    gathered: Lease,
     staged: Lease,
+    /// Images that were read.
+    count: usize,
 }
 
 impl<'a> Convolver<'a> {
-    pub(super) fn new(conv: Conv, images: Images<'a>) -> Self {
+    /// For groups of up to `group` images.
+    pub(super) fn new(conv: Conv, images: Images<'a>, group: usize) -> Self {
         let staged = if conv.stages(&images) {
             conv.channels * conv.size.0 * conv.size.1
         } else {
@@ -26,25 +30,35 @@ impl<'a> Convolver<'a> {
         Self {
             conv,
             images,
-            image: lease(conv.image_len()),
-            gathered: lease(conv.gathered_len()),
+            image: lease(group * conv.image_len()),
+            gathered: lease(group * conv.gathered_len()),
             staged: lease(staged),
+            count: 0,
         }
     }
 
-    pub(super) fn read(&mut self, b: usize) {
-        self.conv.read(
-            &self.images,
-            b,
-            &mut self.staged,
-            &mut self.image,
-            &mut self.gathered,
-        );
+    pub(super) fn read(&mut self, images: Range<usize>) {
+        self.count = images.len();
+        let places = pieces(&mut self.image, self.conv.image_len());
+        let gathered = pieces(&mut self.gathered, self.conv.gathered_len());
+        for (b, (image, gathered)) in images.zip(places.zip(gathered)) {
+            self.conv
+                .read(&self.images, b, &mut self.staged, image, gathered);
+        }
     }
 
-    /// Convolves the image that was read.
+    /// The images that were read, and their rows where short ones are gathered.
+    pub(super) fn seen(&self) -> (&[f32], &[f32]) {
+        let (image, gathered) = (self.conv.image_len(), self.conv.gathered_len());
+        (
+            &self.image[..self.count * image],
+            &self.gathered[..self.count * gathered],
+        )
+    }
+
+    /// Convolves the images that were read.
     pub(super) fn convolve(&self, weights: &Panels, out: &mut [f32]) {
-        let (conv, image, gathered) = (self.conv, &self.image, &self.gathered);
+        let (conv, (image, gathered)) = (self.conv, self.seen());
         dispatch(conv::Forward {
             conv,
             image,
@@ -53,6 +67,46 @@ impl<'a> Convolver<'a> {
             out,
         });
     }
+}
+
+/// Turns one image after another to channels last.
+pub(super) struct Turner<'a> {
+    planes: &'a [f32],
+    width: usize,
+    staged: Lease,
+    pixels: Lease,
+}
+
+impl<'a> Turner<'a> {
+    pub(super) fn new(
+        planes: &'a [f32],
+        planes_len: usize,
+        pooled_len: usize,
+        width: usize,
+    ) -> Self {
+        Self {
+            planes,
+            width,
+            staged: lease(planes_len),
+            pixels: lease(pooled_len),
+        }
+    }
+
+    pub(super) fn turn(&mut self, b: usize) -> &[f32] {
+        // Memory is read in order; the copy in the cache is read across.
+        let planes = image(self.planes, self.staged.len(), b);
+        self.staged.copy_from_slice(planes);
+        to_pixels(&self.staged, self.width, &mut self.pixels);
+        &self.pixels
+    }
+}
+
+/// Runs of up to `size` of these images.
+pub(super) fn runs(images: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = images.end;
+    images
+        .step_by(size)
+        .map(move |first| first..end.min(first + size))
 }
 
 /// Image `b` of a buffer of images of `len` values.

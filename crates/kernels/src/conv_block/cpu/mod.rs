@@ -5,8 +5,12 @@
 //! output of the convolution lives in the cache only.
 //!
 //! Backward: sums over channels give the gradients of `scale` and `shift` and what the statistics of the batch pass on;
-//! then, image by image, the gradient of the convolution's output is made, used for those of weight and input, and
+//! then, group by group of images, the gradient of the convolution's output is made, used for those of weight and input, and
 //! forgotten.
+//!
+//! candle's operations take three tensors: the input, the weight, and a third of all the rest, one after the other: the
+//! residual, the scale and the shift. The weight stays alone, because a copy of it, and one of its gradient, would take
+//! longer than a convolution of small images.
 
 mod backward;
 mod forward;
@@ -14,7 +18,7 @@ mod images;
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::{ConvBlock, ConvBlockOutput, Dims, Norm};
 use crate::slices::Lease;
@@ -27,27 +31,32 @@ pub(super) fn supports(input: &Tensor, block: &ConvBlock) -> bool {
     input.device().is_cpu() && input.dtype() == candle_core::DType::F32 && block.pool <= MAX_POOL
 }
 
+#[allow(clippy::too_many_arguments)] // Those of the public function, and their sizes.
 pub(super) fn conv_block(
     input: &Tensor,
     weight: &Tensor,
     scale: Option<&Tensor>,
     shift: &Tensor,
     statistics: Option<(&Tensor, &Tensor)>,
+    residual: Option<&Tensor>,
     block: &ConvBlock,
     dims: Dims,
 ) -> Result<ConvBlockOutput> {
-    let weight = weight.flatten_all()?;
-    let parameters = match scale {
-        Some(scale) => Tensor::cat(&[&weight, scale, shift], 0)?,
-        None => Tensor::cat(&[&weight, shift], 0)?,
-    };
+    let weight = weight.contiguous()?;
+    let residual = residual.map(Tensor::flatten_all).transpose()?;
+    let rest: Vec<&Tensor> = [residual.as_ref(), scale, Some(shift)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let rest = Tensor::cat(&rest, 0)?;
     let given = match statistics {
         Some((mean, variance)) => Some((mean.to_vec1()?, variance.to_vec1()?)),
         None => None,
     };
     let saved = Arc::new(OnceLock::new());
-    let output = input.apply_op2(
-        &parameters,
+    let output = input.apply_op3(
+        &weight,
+        &rest,
         Operation {
             conv: Conv {
                 channels: dims.channels,
@@ -55,12 +64,15 @@ pub(super) fn conv_block(
                 size: dims.size,
                 kernel: dims.kernel,
                 padding: block.padding,
+                stride: block.stride,
             },
             dims,
             block: *block,
             given,
             for_input: input.track_op(),
-            for_parameters: parameters.track_op(),
+            for_weight: weight.track_op(),
+            for_rest: rest.track_op(),
+            residual: residual.is_some(),
             saved: Arc::clone(&saved),
         },
     )?;
@@ -95,7 +107,10 @@ struct Operation {
     /// Mean and variance of [`Norm::Fixed`].
     given: Option<(Vec<f32>, Vec<f32>)>,
     for_input: bool,
-    for_parameters: bool,
+    for_weight: bool,
+    for_rest: bool,
+    /// Whether something is added before the activation.
+    residual: bool,
     saved: Arc<OnceLock<Saved>>,
 }
 
@@ -149,10 +164,31 @@ impl Operation {
         )
     }
 
-    fn split<'p>(&self, parameters: &'p [f32]) -> (&'p [f32], &'p [f32], &'p [f32]) {
-        let (weight, vectors) = parameters.split_at(self.conv.weights());
+    /// Whether there is a way back.
+    fn keeps(&self) -> bool {
+        self.for_input || self.for_weight || self.for_rest
+    }
+
+    /// Numbers of the residual.
+    fn residual_len(&self) -> usize {
+        match self.residual {
+            true => self.dims.batch * self.conv.outputs * self.pooled(),
+            false => 0,
+        }
+    }
+
+    /// The third tensor as residual, scale and shift.
+    fn split<'p>(&self, rest: &'p [f32]) -> (&'p [f32], &'p [f32], &'p [f32]) {
+        let (residual, vectors) = rest.split_at(self.residual_len());
         let (scale, shift) = vectors.split_at(vectors.len() - self.conv.outputs);
-        (weight, scale, shift)
+        (residual, scale, shift)
+    }
+
+    /// Images that a task convolves at once, and those of a task.
+    fn groups(&self) -> (usize, usize) {
+        let batch = self.dims.batch;
+        let group = self.conv.group(batch);
+        (group, batch.div_ceil(TASKS).next_multiple_of(group))
     }
 
     fn padded(&self, values: &[f32]) -> Vec<f32> {
@@ -204,7 +240,7 @@ impl Operation {
     }
 }
 
-impl CustomOp2 for Operation {
+impl CustomOp3 for Operation {
     fn name(&self) -> &'static str {
         "conv-block"
     }
@@ -215,10 +251,13 @@ impl CustomOp2 for Operation {
         l1: &Layout,
         s2: &CpuStorage,
         l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let output = self.forward(
             &images(s1, l1)?,
-            contiguous(s2, l2, "the parameters' tensor")?,
+            contiguous(s2, l2, "the weight")?,
+            contiguous(s3, l3, "the parameters' tensor")?,
         );
         Ok((CpuStorage::F32(output), self.dims.output_shape().into()))
     }
@@ -226,30 +265,35 @@ impl CustomOp2 for Operation {
     fn bwd(
         &self,
         input: &Tensor,
-        parameters: &Tensor,
-        _output: &Tensor,
+        weight: &Tensor,
+        rest: &Tensor,
+        output: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(saved) = self.saved.get() else {
             bail!("conv_block: the way back was asked for before the way there");
         };
         let gradient = gradient.contiguous()?;
-        let (for_input, for_parameters) = {
-            let storages = [input, parameters, &gradient].map(Tensor::storage_and_layout);
+        let pulled = {
+            let tensors = [input, weight, rest, output, &gradient];
+            let storages = tensors.map(Tensor::storage_and_layout);
             let [
                 (Storage::Cpu(s1), l1),
                 (Storage::Cpu(s2), l2),
                 (Storage::Cpu(s3), l3),
-            ] = [0, 1, 2].map(|i| (&*storages[i].0, storages[i].1))
+                (Storage::Cpu(s4), l4),
+                (Storage::Cpu(s5), l5),
+            ] = [0, 1, 2, 3, 4].map(|i| (&*storages[i].0, storages[i].1))
             else {
                 bail!("conv_block: a tensor left the CPU on the way back");
             };
-            let parameters = contiguous(s2, l2, "the parameters' tensor")?;
             self.backward(
                 saved,
                 &images(s1, l1)?,
-                parameters,
-                contiguous(s3, l3, "the gradient")?,
+                contiguous(s2, l2, "the weight")?,
+                contiguous(s3, l3, "the parameters' tensor")?,
+                contiguous(s4, l4, "the output")?,
+                contiguous(s5, l5, "the gradient")?,
             )
         };
         let tensor = |values: Option<Vec<f32>>, like: &Tensor| {
@@ -258,8 +302,9 @@ impl CustomOp2 for Operation {
                 .transpose()
         };
         Ok((
-            tensor(for_input, input)?,
-            tensor(for_parameters, parameters)?,
+            tensor(pulled.input, input)?,
+            tensor(pulled.weight, weight)?,
+            tensor(pulled.rest, rest)?,
         ))
     }
 }

@@ -97,21 +97,14 @@ impl WithSimd for Turned<'_> {
         for column in (0..padded).step_by(PANEL) {
             columns_times_rows(
                 simd,
-                Run {
-                    data: weights,
-                    step: stride,
-                    jump: 0,
-                },
+                Run::one(weights, stride),
                 references,
-                Run {
-                    data: &rows[column..],
-                    step: padded,
-                    jump: 0,
-                },
+                Run::one(&rows[column..], padded),
                 PANEL.min(padded - column),
-                (rows.len() / padded, 1),
+                [rows.len() / padded, 1, 1],
                 &mut sums[column..],
                 padded,
+                Update::Add,
             );
         }
     }

@@ -229,17 +229,9 @@ impl WithSimd for Backward<'_> {
         for first in (0..events).step_by(DEPTH) {
             let depth = DEPTH.min(events - first);
             for column in (0..gates).step_by(PANEL) {
-                let right = Run {
-                    data: &gate_values[first * gates + column..],
-                    step: gates,
-                    jump: 0,
-                };
+                let right = Run::one(&gate_values[first * gates + column..], gates);
                 let product = |a: &[f32], rows: usize, step: usize, c: &mut [f32]| {
-                    let left = Run {
-                        data: &a[first * step..],
-                        step,
-                        jump: 0,
-                    };
+                    let left = Run::one(&a[first * step..], step);
                     simd.vectorize(Columns {
                         a: left,
                         rows,

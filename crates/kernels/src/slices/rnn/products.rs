@@ -70,6 +70,16 @@ impl WithSimd for Columns<'_> {
             c,
             stride,
         } = self;
-        columns_times_rows(simd, a, rows, d, PANEL, (count, 1), c, stride);
+        columns_times_rows(
+            simd,
+            a,
+            rows,
+            d,
+            PANEL,
+            [count, 1, 1],
+            c,
+            stride,
+            Update::Add,
+        );
     }
 }
