@@ -16,7 +16,7 @@ fn stand_in(recipe: &str, folder: &Path) -> String {
         toml::from_str::<toml::Table>(text).expect("TOML")["it"].clone()
     };
     let replaced = match name.as_str() {
-        "mnist" | "omniglot" => {
+        "mnist" | "omniglot" | "orl" => {
             let classes = if settings.get("classes").is_some() {
                 5
             } else {
