@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Search(Search),
     /// Write the report of a run again.
     Report(Report),
+    /// Write a trained model for Python: a folder of sentence-transformers, or safetensors for PyTorch.
+    Export(Export),
     /// Look after data.
     #[command(subcommand)]
     Data(Data),
@@ -191,6 +193,19 @@ pub(crate) struct Report {
     /// The page (default: report.html in the folder of the run).
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Folder of the run.
+    #[arg(value_name = "RUN_DIR")]
+    pub(crate) run: PathBuf,
+    /// best, last, or the name of a checkpoint.
+    #[arg(long, value_name = "NAME", default_value = "best")]
+    pub(crate) checkpoint: String,
+    /// The new folder, of a `bert` with a `tokenizer`; or the new .safetensors, of any other model.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

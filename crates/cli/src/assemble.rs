@@ -17,7 +17,7 @@ use nearfar_losses::{
     PartSupervision, Reads, Regularized, Scoring, SelfSupervised, Sum,
 };
 use nearfar_metrics::{DistanceConfig, Euclidean, SimilarityConfig};
-use nearfar_models::{InputShape, MAPS, Params, ScorerConfig, Shown};
+use nearfar_models::{InputShape, MAPS, ModelConfig, Params, Pretrained, ScorerConfig, Shown};
 use nearfar_trainer::{Checkpoint, Options, Trainer};
 
 use crate::embedding;
@@ -36,17 +36,34 @@ pub(crate) fn data(
     })
 }
 
+/// What towers start with.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// With what the run file says: weights that were trained elsewhere, which are told of, or random ones.
+    AsSaid(&'a dyn Fn(&str)),
+    /// With random weights, since a checkpoint takes their place. Files of weights are not looked for.
+    Replaced,
+}
+
 /// The towers of a run file, as they are before training.
 pub(crate) fn towers(
     run: &RunFile,
     shape: Shape,
     inputs: usize,
+    start: Start<'_>,
     device: &Device,
 ) -> Result<Vec<Box<dyn Encoder>>, Error> {
     let shape = input_shape(shape);
     let params = Params::new(run.seed, DType::F32, device)?;
+    let build = |model: &ModelConfig, weights: Option<&Pretrained>, params: &Params| {
+        let tower = model.build(&shape, params)?;
+        if let (Some(weights), Start::AsSaid(told)) = (weights, start) {
+            told(&loaded(weights, &weights.load(model, params)?));
+        }
+        Ok::<_, Error>(tower)
+    };
     match &run.model {
-        Some(model) => Ok(vec![model.build(&shape, &params)?]),
+        Some(model) => Ok(vec![build(model, run.weights.as_ref(), &params)?]),
         None => {
             if run.towers.len() != inputs {
                 return Err(Error::Usage(format!(
@@ -61,7 +78,9 @@ pub(crate) fn towers(
                 .towers
                 .iter()
                 .enumerate()
-                .map(|(index, tower)| Ok(tower.model.build(&shape, &places.at(index))?))
+                .map(|(index, tower)| {
+                    build(&tower.model, tower.weights.as_ref(), &places.at(index))
+                })
                 .collect::<Result<_, Error>>()?;
             let width = towers[0].width();
             if let Some((index, other)) = towers
@@ -76,6 +95,20 @@ pub(crate) fn towers(
             }
             Ok(towers)
         }
+    }
+}
+
+/// Which weights were read, and what is not among them.
+fn loaded(weights: &Pretrained, anew: &[String]) -> String {
+    let place = weights.file.iter().chain(&weights.folder).next();
+    let place = place.map(|it| it.display().to_string()).unwrap_or_default();
+    match anew {
+        [] => format!("starts with the weights of {place}"),
+        [first] => format!("starts with the weights of {place}, but for `{first}`"),
+        [first, others @ ..] => format!(
+            "starts with the weights of {place}, but for `{first}` and {} more",
+            others.len()
+        ),
     }
 }
 
@@ -568,7 +601,8 @@ pub(crate) fn restored(
     checkpoint: &Checkpoint,
     device: &Device,
 ) -> Result<nearfar_trainer::Towers, Error> {
-    let towers = nearfar_trainer::Towers::new(towers(run, shape, inputs, device)?)?;
+    let towers =
+        nearfar_trainer::Towers::new(towers(run, shape, inputs, Start::Replaced, device)?)?;
     for parameter in towers.parameters() {
         let value = checkpoint.model.get(&parameter.name).ok_or_else(|| {
             Error::Data(format!(

@@ -60,6 +60,7 @@ fn run(cli: &Cli, out: &Out) -> Result<(), Error> {
         Command::Embed(args) => commands::embed::run(args, global, out),
         Command::Search(args) => commands::search::run(args, global, out),
         Command::Report(args) => commands::report::run(args, global, out),
+        Command::Export(args) => commands::export::run(args, out),
         Command::Data(args) => commands::data::run(args, global, out),
         Command::Config(args) => commands::config::run(args, out),
         Command::Doctor => commands::doctor::run(global, out),

@@ -12,7 +12,7 @@ use nearfar_eval::{
 use nearfar_trainer::{Loaded, Towers};
 use serde_json::Value;
 
-use crate::assemble;
+use crate::assemble::{self, Start};
 use crate::embedding::{self, Searched};
 use crate::evaluation::{Comparing, PICTURES};
 use crate::exit::Error;
@@ -361,6 +361,16 @@ fn distances(page: &mut Report, run: &RunFile, part: &PartScored) -> Result<(), 
     Ok(())
 }
 
+/// The towers before training. None where they started with weights that are no longer where they were.
+fn untrained(run: &RunFile, data: &Data, device: &Device) -> Result<Option<Towers>, Error> {
+    let inputs = data.annotation().inputs();
+    match assemble::towers(run, data.shape(), inputs, Start::AsSaid(&|_| ()), device) {
+        Ok(towers) => Ok(Some(Towers::new(towers)?)),
+        Err(_) if run.is_pretrained() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The scatter before and after training, and what was found for some queries, with pictures of the samples.
 fn pictures(
     page: &mut Report,
@@ -371,19 +381,20 @@ fn pictures(
 ) -> Result<(), Error> {
     let dataset = data.part(part.name)?;
     let mut items = Items::default();
-    let untrained = nearfar_trainer::Towers::new(assemble::towers(
-        run,
-        data.shape(),
-        data.annotation().inputs(),
-        device,
-    )?)?;
-    let before = &embedding::tables(&untrained, Searched::of(run), dataset, device)?[0];
+    let before = match untrained(run, data, device)? {
+        Some(towers) => embedding::tables(&towers, Searched::of(run), dataset, device)?,
+        None => Vec::new(),
+    };
     let after = &part.learned.tables[0];
     let drawn = draw(after.len(), POINTS, PICTURES);
     for &row in &drawn {
         items.of(page, &**dataset, row);
     }
-    for (name, table) in [("Before training", before), (LEARNED, after)] {
+    let before = before
+        .iter()
+        .take(1)
+        .map(|table| ("Before training", table));
+    for (name, table) in before.chain([(LEARNED, after)]) {
         let title = if name == LEARNED {
             "After training"
         } else {

@@ -10,7 +10,7 @@ use nearfar_losses::{
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_miners::MinerConfig;
-use nearfar_models::{ModelConfig, ScorerConfig};
+use nearfar_models::{ModelConfig, Pretrained, ScorerConfig};
 use nearfar_trainer::{Group, OptimizerConfig, ScheduleConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub(crate) struct RunFile {
     /// One tower for all inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<ModelConfig>,
+    /// What it starts with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weights: Option<Pretrained>,
     /// Or one for each input.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) towers: Vec<TowerEntry>,
@@ -97,6 +100,9 @@ pub(crate) struct RunFile {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TowerEntry {
     pub(crate) model: ModelConfig,
+    /// What it starts with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weights: Option<Pretrained>,
 }
 
 /// One loss with what it is joined to.
@@ -314,6 +320,11 @@ impl RunFile {
         }
     }
 
+    /// Whether a tower starts with weights that were trained elsewhere.
+    pub(crate) fn is_pretrained(&self) -> bool {
+        self.weights.is_some() || self.towers.iter().any(|it| it.weights.is_some())
+    }
+
     /// How long it trains.
     pub(crate) fn until(&self) -> Span {
         match (self.train.epochs, self.train.steps) {
@@ -384,6 +395,15 @@ impl RunFile {
                 );
             }
             _ => {}
+        }
+        if self.weights.is_some() && !self.towers.is_empty() {
+            return wrong(
+                "`weights` stands beside `[[towers]]`; write it into the entry of its tower".into(),
+            );
+        }
+        let towers = self.towers.iter().map(|tower| &tower.weights);
+        for weights in towers.chain([&self.weights]).flatten() {
+            weights.check().or_else(|error| wrong(error.to_string()))?;
         }
         if self.schedule.moves_momentum() && !self.optimizer.has_momentum() {
             return wrong(format!(

@@ -228,3 +228,53 @@ fn a_damaged_checkpoint_is_not_used() {
         weights(&folder.path().join("whole"))
     );
 }
+
+/// A run starts with the weights of another, its first block frozen for some steps; it goes on without them.
+#[test]
+fn weights_of_another_run_are_a_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("run.toml"), SMALL).expect("written");
+    run(train(folder.path(), "first").args(["--set", "seed=9"]), 0);
+    let newest = std::fs::read_to_string(folder.path().join("first/checkpoints/LATEST"));
+    let newest = newest.expect("a checkpoint was saved");
+    let from = format!("first/checkpoints/{}/model.safetensors", newest.trim());
+    let from = folder.path().join(from);
+    let given = folder.path().join("given.safetensors");
+    std::fs::copy(&from, &given).expect("copied");
+
+    let groups = "groups = [{ parameters = \"blocks.0.*\", frozen = true, unfreeze_after = 12 }]\n";
+    let text = format!("{groups}weights.file = \"given.safetensors\"\n{SMALL}");
+    std::fs::write(folder.path().join("run.toml"), text).expect("written");
+    let (_, told) = run(&mut train(folder.path(), "straight"), 0);
+    assert!(
+        told.contains("starts with the weights of given.safetensors"),
+        "{told}"
+    );
+    run(
+        train(folder.path(), "stopped").args(["--stop-after", "8"]),
+        75,
+    );
+    std::fs::remove_file(&given).expect("it was there");
+    let (_, told) = run(train(folder.path(), "stopped").arg("--resume"), 0);
+    assert!(!told.contains("starts with"), "{told}");
+    let of = |name: &str| weights(&folder.path().join(name));
+    assert_eq!(of("straight"), of("stopped"));
+    assert_ne!(of("straight"), of("first"));
+
+    // What is wrong is told before anything is written.
+    let (_, error) = run(&mut train(folder.path(), "none"), 1);
+    assert!(error.contains("cannot read given.safetensors"), "{error}");
+    std::fs::copy(&from, &given).expect("copied");
+    let wider = ["--set", "model.conv4.channels=9"];
+    let (_, error) = run(train(folder.path(), "wider").args(wider), 3);
+    assert!(
+        error.contains("given.safetensors is of another model"),
+        "{error}"
+    );
+    let (_, error) = run(
+        train(folder.path(), "wider").args(["--set", "weights.folder=x"]),
+        2,
+    );
+    assert!(error.contains("use one of them"), "{error}");
+    assert!(!folder.path().join("none").exists() && !folder.path().join("wider").exists());
+}

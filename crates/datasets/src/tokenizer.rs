@@ -103,6 +103,11 @@ impl Tokenizer {
         self.0.written.length
     }
 
+    /// The file, word by word.
+    pub fn json(&self) -> &str {
+        &self.0.written.json
+    }
+
     /// The tokens of a text, by their numbers, special ones among them.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use nearfar_trainer::{
 use serde_json::json;
 
 use crate::args::{self, Global};
+use crate::assemble::Start;
 use crate::exit::{Error, boxed};
 use crate::out::Out;
 use crate::progress::Progress;
@@ -183,7 +184,14 @@ impl Job {
         self.refuse_what_is_there()?;
         // What does not fit is told before anything is written.
         let inputs = data.annotation().inputs();
-        let towers = assemble::towers(run, data.shape(), inputs, &device)?;
+        let goes_on = self.resume && self.dir.checkpoints().join("LATEST").exists();
+        let told = |note: &str| out.note(note);
+        let start = if goes_on {
+            Start::Replaced
+        } else {
+            Start::AsSaid(&told)
+        };
+        let towers = assemble::towers(run, data.shape(), inputs, start, &device)?;
         let width = towers[0].width();
         let parameters: usize = towers
             .iter()
