@@ -18,7 +18,7 @@ mod sentence_folder;
 
 pub use backbones::{
     Bert, BertPooling, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet,
-    ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    ResnetPooling, ResnetStem, SpeakerLstm, Tristounet, Vit, VitPooling, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;

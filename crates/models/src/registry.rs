@@ -5,7 +5,8 @@ use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::{
-    Bert, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, Vit,
+    Bert, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin, Resnet, SpeakerLstm,
+    Tristounet, Vit,
 };
 use crate::{InputShape, Params};
 
@@ -97,7 +98,9 @@ models! {
     "lstm" = Lstm, "word vectors and an LSTM, for sequences of tokens or frames";
     "mlp" = Mlp, "full layers with ReLU, for vectors and for images as their pixels";
     "mnist_twin" = MnistTwin, "two convolutions and two full layers, for small images";
-    "resnet" = Resnet, "ResNet-18, 34 or 50, for images; torchvision's names";
+    "resnet" = Resnet, "ResNet-18, 34 or 50, for images and frames; torchvision's names";
+    "speaker_lstm" = SpeakerLstm, "an LSTM over windows of frames that tells speakers apart; Resemblyzer's names";
+    "tristounet" = Tristounet, "a bidirectional LSTM and two full layers, for frames of speech";
     "vit" = Vit, "transformers over patches of images, DINOv2 among them";
 }
 

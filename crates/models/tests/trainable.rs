@@ -6,7 +6,8 @@ use nearfar_kernels::test_util::noise;
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
     Bert, BertPooling, Conv4, Convnext, DenseConv, InputShape, Koch, Linear, Lstm, Mlp, MnistTwin,
-    ModelConfig, Params, Pooling, Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
+    ModelConfig, Params, Pooling, Resnet, ResnetPooling, ResnetStem, SpeakerLstm, Tristounet, Vit,
+    VitPooling, Words,
 };
 
 mod support;
@@ -18,6 +19,7 @@ const IMAGE: InputShape = InputShape::Image {
     width: 16,
 };
 const TOKENS: InputShape = InputShape::Tokens { vocabulary: 7 };
+const FRAMES: InputShape = InputShape::Frames { features: 3 };
 
 /// Each model of the registry, small, in its variants. A model that is added to the registry has to be added here.
 fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
@@ -167,7 +169,7 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 (ModelConfig::Lstm(small.clone()), TOKENS),
                 (ModelConfig::Lstm(deep), TOKENS),
                 (ModelConfig::Lstm(projected), TOKENS),
-                (ModelConfig::Lstm(small), InputShape::Frames { features: 3 }),
+                (ModelConfig::Lstm(small), FRAMES),
             ]
         }
         ModelConfig::Mlp(_) => {
@@ -227,9 +229,45 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 normalize: false,
                 ..small.clone()
             };
-            [small, deep]
-                .map(|it| (ModelConfig::Resnet(it), IMAGE))
+            let of_frames = [
+                ResnetPooling::Mean,
+                ResnetPooling::Statistics,
+                ResnetPooling::AttentiveStatistics,
+            ]
+            .map(|pooling| Resnet {
+                pooling,
+                attention: 3,
+                ..small.clone()
+            })
+            .map(|it| (ModelConfig::Resnet(it), InputShape::Frames { features: 10 }));
+            let of_images = [small, deep].map(|it| (ModelConfig::Resnet(it), IMAGE));
+            of_images.into_iter().chain(of_frames).collect()
+        }
+        ModelConfig::SpeakerLstm(_) => {
+            let small = SpeakerLstm {
+                width: 5,
+                hidden: 4,
+                layers: 2,
+                window: 2,
+                step: 1,
+                ..SpeakerLstm::default()
+            };
+            let whole = SpeakerLstm {
+                window: 9,
+                ..small.clone()
+            };
+            [small, whole]
+                .map(|it| (ModelConfig::SpeakerLstm(it), FRAMES))
                 .to_vec()
+        }
+        ModelConfig::Tristounet(_) => {
+            let small = Tristounet {
+                width: 5,
+                hidden: 3,
+                dense: 4,
+                ..Tristounet::default()
+            };
+            vec![(ModelConfig::Tristounet(small), FRAMES)]
         }
         ModelConfig::Vit(_) => {
             let small = Vit {
@@ -284,8 +322,9 @@ fn batch(shape: &InputShape, seed: u64) -> Result<Input> {
             }
         }
         InputShape::Frames { features } => Input::Sequence {
-            values: noise((ROWS, 5, features), seed)?,
-            lengths: vec![5, 1, 3, 5, 2, 4],
+            // So long that a residual network leaves several places, among which attention can choose.
+            values: noise((ROWS, 20, features), seed)?,
+            lengths: vec![20, 1, 11, 20, 9, 17],
         },
     })
 }

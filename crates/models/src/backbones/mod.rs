@@ -13,6 +13,8 @@ mod lstm;
 mod mlp;
 mod mnist_twin;
 mod resnet;
+mod speaker_lstm;
+mod tristounet;
 mod vit;
 
 pub use bert::{Bert, BertPooling};
@@ -25,4 +27,6 @@ pub use lstm::{Lstm, Words};
 pub use mlp::Mlp;
 pub use mnist_twin::MnistTwin;
 pub use resnet::{Resnet, ResnetPooling, ResnetStem};
+pub use speaker_lstm::SpeakerLstm;
+pub use tristounet::Tristounet;
 pub use vit::{Vit, VitPooling};

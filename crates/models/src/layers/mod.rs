@@ -21,6 +21,8 @@ mod rms_norm;
 
 mod gem;
 mod pooling;
+mod statistics_pool;
+mod valid;
 
 mod dropout;
 
@@ -55,6 +57,9 @@ pub use nearfar_kernels::{Conv, Pairing, Slide};
 pub use pooling::{adaptive_average_pool, adaptive_max_pool, average_pool, max_pool};
 pub use prelu::PRelu;
 pub use residual::BasicBlock;
+pub(crate) use residual::kept;
 pub use rms_norm::RmsNorm;
 pub use rotary::RotaryPositions;
+pub use statistics_pool::{AttentiveStatistics, statistics_pool};
 pub use transformer::{TransformerLayer, TransformerSettings};
+pub(crate) use valid::Valid;

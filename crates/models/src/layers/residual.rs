@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use nearfar_core::Mode;
 use nearfar_kernels::relu;
 
-use super::{ConvNorm, Normalization};
+use super::{ConvNorm, Normalization, Valid};
 use crate::Params;
 
 /// The block of ResNet-18 and ResNet-34: two 3 × 3 convolutions with batch normalization, and what they read is added.
@@ -56,8 +56,29 @@ impl BasicBlock {
     /// # Errors
     /// For another number of channels, and in training by the statistics of a batch that has one value per channel.
     pub fn forward(&self, x: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let y = self.second.forward(&self.first.forward(x, mode)?, mode)?;
-        joined(y, self.shortcut.as_ref(), x, mode)
+        self.within(x, None, mode)
+    }
+}
+
+impl BasicBlock {
+    /// The same of padded maps, which are zero in the padding before and after: what is valid in what comes out.
+    pub(crate) fn within(
+        &self,
+        x: &Tensor,
+        valid: Option<&Valid>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Tensor> {
+        let y = kept(self.first.forward(x, mode)?, valid)?;
+        let y = self.second.forward(&y, mode)?;
+        kept(joined(y, self.shortcut.as_ref(), x, mode)?, valid)
+    }
+}
+
+/// Maps with zeros in the padding, if there is any.
+pub(crate) fn kept(maps: Tensor, valid: Option<&Valid>) -> Result<Tensor> {
+    match valid {
+        Some(valid) => valid.keep(maps),
+        None => Ok(maps),
     }
 }
 
