@@ -23,8 +23,8 @@ mod write_sentence_folder;
 
 pub use backbones::{
     Ahmed, Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm,
-    Mlp, MnistTwin, Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling, Unet, Vit, VitPooling,
-    Voxnet, Words,
+    Mlp, MnistTwin, Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling, SpeakerLstm, Tristounet,
+    Unet, Vit, VitPooling, Voxnet, Words,
 };
 pub use init::Init;
 pub use input_shape::InputShape;

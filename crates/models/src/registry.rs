@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbones::{
     Ahmed, Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm, Mlp,
-    MnistTwin, Mvcnn, Resnet, Unet, Vit, Voxnet,
+    MnistTwin, Mvcnn, Resnet, SpeakerLstm, Tristounet, Unet, Vit, Voxnet,
 };
 use crate::{InputShape, Params};
 
@@ -101,9 +101,7 @@ models! {
     "lstm" = Lstm, "word vectors and an LSTM, for sequences of tokens or frames";
     "mlp" = Mlp, "full layers with ReLU, for vectors and for images as their pixels";
     "mnist_twin" = MnistTwin, "two convolutions and two full layers, for small images";
-    "mvcnn" = Mvcnn, "one network for several views of a thing, of which it keeps the largest numbers";
-    "resnet" = Resnet, "ResNet-18, 34 or 50, for images; torchvision's names";
-    "unet" = Unet, "convolutions down to small maps and up again, for images with masks";
+    LSTM, Mvcnn, ResNet, Resemblyzer, Resnet, SpeakerLstm, Tristounet, Unet,
     "vit" = Vit, "transformers over patches of images, DINOv2 among them";
     "voxnet" = Voxnet, "two convolutions in three dimensions and a full layer, for volumes";
 }

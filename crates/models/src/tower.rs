@@ -87,7 +87,7 @@ impl Pooling {
 }
 
 /// `(b, t, d)` to `(b, d)`.
-fn mean_of_valid(states: &Tensor, lengths: &[u32]) -> Result<Tensor> {
+pub(crate) fn mean_of_valid(states: &Tensor, lengths: &[u32]) -> Result<Tensor> {
     let (_, t, _) = states.dims3()?;
     // Each valid place counts 1/length and each other 0: a masked mean is one product.
     let shares: Vec<f64> = lengths

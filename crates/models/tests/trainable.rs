@@ -7,7 +7,7 @@ use nearfar_models::layers::Statistics;
 use nearfar_models::{
     Ahmed, Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, InputShape, Koch,
     Linear, Lstm, Mlp, MnistTwin, ModelConfig, Mvcnn, Params, Pooling, Resnet, ResnetPooling,
-    ResnetStem, SetPooling, Unet, Vit, VitPooling, Voxnet, Words,
+    ResnetStem, SetPooling, SpeakerLstm, Tristounet, Unet, Vit, VitPooling, Voxnet, Words,
 };
 
 mod support;
@@ -31,6 +31,7 @@ const VIEWS: InputShape = InputShape::Views {
     height: 9,
     width: 8,
 };
+const FRAMES: InputShape = InputShape::Frames { features: 3 };
 
 /// Each model of the registry, small, in its variants. A model that is added to the registry has to be added here.
 fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
@@ -240,7 +241,7 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 (ModelConfig::Lstm(small.clone()), TOKENS),
                 (ModelConfig::Lstm(deep), TOKENS),
                 (ModelConfig::Lstm(projected), TOKENS),
-                (ModelConfig::Lstm(small), InputShape::Frames { features: 3 }),
+                (ModelConfig::Lstm(small), FRAMES),
             ]
         }
         ModelConfig::Mlp(_) => {
@@ -320,9 +321,45 @@ fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 normalize: false,
                 ..small.clone()
             };
-            [small, deep]
-                .map(|it| (ModelConfig::Resnet(it), IMAGE))
+            let of_frames = [
+                ResnetPooling::Mean,
+                ResnetPooling::Statistics,
+                ResnetPooling::AttentiveStatistics,
+            ]
+            .map(|pooling| Resnet {
+                pooling,
+                attention: 3,
+                ..small.clone()
+            })
+            .map(|it| (ModelConfig::Resnet(it), InputShape::Frames { features: 10 }));
+            let of_images = [small, deep].map(|it| (ModelConfig::Resnet(it), IMAGE));
+            of_images.into_iter().chain(of_frames).collect()
+        }
+        ModelConfig::SpeakerLstm(_) => {
+            let small = SpeakerLstm {
+                width: 5,
+                hidden: 4,
+                layers: 2,
+                window: 2,
+                step: 1,
+                ..SpeakerLstm::default()
+            };
+            let whole = SpeakerLstm {
+                window: 9,
+                ..small.clone()
+            };
+            [small, whole]
+                .map(|it| (ModelConfig::SpeakerLstm(it), FRAMES))
                 .to_vec()
+        }
+        ModelConfig::Tristounet(_) => {
+            let small = Tristounet {
+                width: 5,
+                hidden: 3,
+                dense: 4,
+                ..Tristounet::default()
+            };
+            vec![(ModelConfig::Tristounet(small), FRAMES)]
         }
         ModelConfig::Unet(_) => {
             let small = Unet {
@@ -424,8 +461,9 @@ fn batch(shape: &InputShape, seed: u64) -> Result<Input> {
             }
         }
         InputShape::Frames { features } => Input::Sequence {
-            values: noise((ROWS, 5, features), seed)?,
-            lengths: vec![5, 1, 3, 5, 2, 4],
+            // So long that a residual network leaves several places, among which attention can choose.
+            values: noise((ROWS, 20, features), seed)?,
+            lengths: vec![20, 1, 11, 20, 9, 17],
         },
     })
 }

@@ -10,9 +10,9 @@ use candle_core::{DType, Device};
 use nearfar_core::{BoxError, Finite, Loss, NonNegative, Positive, Purpose, Seed, Span};
 use nearfar_datasets::{
     AnchorNeighborhood, Annotation, CategoryBalance, ClassesBySamples, Dataset, Episode, Error,
-    FixedTriplets, Glyphs, GraphSampler, GreedyCoreset, HardClasses, HardNegatives, Hierarchical,
-    Loader, LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sample, SamplerConfig,
-    Shuffled, TuplesToWeights, Value,
+    FixedTriplets, Frames, Glyphs, GraphSampler, GreedyCoreset, HardClasses, HardNegatives,
+    Hierarchical, Loader, LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sample,
+    SamplerConfig, Shuffled, TuplesToWeights, Value,
 };
 use nearfar_losses::{
     CrossBatchMemory, Family, LossConfig, Matryoshka, Memory, Nesting, Penalty, Reads, Regularized,
@@ -21,7 +21,7 @@ use nearfar_losses::{
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{
     Bert, CharBilstm, Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params,
-    Resnet, ResnetStem, Vit,
+    Resnet, ResnetStem, SpeakerLstm, Vit,
 };
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
@@ -244,6 +244,13 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
             stem: ResnetStem::Small,
             ..it.clone()
         }),
+        ModelConfig::SpeakerLstm(it) => ModelConfig::SpeakerLstm(SpeakerLstm {
+            width: 8,
+            hidden: 6,
+            window: 4,
+            step: 2,
+            ..it.clone()
+        }),
         ModelConfig::Vit(it) => ModelConfig::Vit(Vit {
             width: 8,
             channels: 6,
@@ -439,6 +446,7 @@ struct Generated {
 enum Kind {
     Features,
     Tokens,
+    Frames,
     Glyphs(Glyphs, usize),
 }
 
@@ -464,6 +472,7 @@ impl Generated {
             ModelConfig::Bert(_) | ModelConfig::CharBilstm(_) | ModelConfig::Lstm(_) => {
                 Kind::Tokens
             }
+            ModelConfig::SpeakerLstm(_) | ModelConfig::Tristounet(_) => Kind::Frames,
             _ => Kind::Features,
         };
         let labels: Vec<u32> = (0..CLASSES * SAMPLES)
@@ -486,6 +495,7 @@ impl Generated {
             Kind::Tokens => InputShape::Tokens {
                 vocabulary: VOCABULARY,
             },
+            Kind::Frames => InputShape::Frames { features: FEATURES },
             Kind::Glyphs(_, side) => InputShape::Image {
                 channels: 1,
                 height: side,
@@ -503,6 +513,17 @@ impl Generated {
                 let mut center = SEED.rng(Purpose::Generation, 1000 + u64::from(class));
                 let numbers = (0..FEATURES).map(|_| 2.0 * center.normal() + rng.normal());
                 Value::Features(numbers.map(|it| it as f32).collect())
+            }
+            Kind::Frames => {
+                let mut center = SEED.rng(Purpose::Generation, 1000 + u64::from(class));
+                let count = 2 + rng.below(5);
+                let means: Vec<f64> = (0..FEATURES).map(|_| 2.0 * center.normal()).collect();
+                let numbers = (0..count).flat_map(|_| &means).map(|it| it + rng.normal());
+                Value::Frames(Frames {
+                    count,
+                    width: FEATURES,
+                    values: numbers.map(|it| it as f32).collect(),
+                })
             }
             Kind::Tokens => {
                 let length = 2 + rng.below(5);

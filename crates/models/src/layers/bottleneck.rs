@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use nearfar_core::Mode;
 
-use super::residual::{around, places};
-use super::{ConvNorm, Normalization};
+use super::residual::{around, kept, places};
+use super::{ConvNorm, Normalization, Valid};
 use crate::Params;
 
 /// The block of ResNet-50 and deeper: a 1 × 1 convolution to few channels, a 3 × 3 one among them, a 1 × 1 one to
@@ -65,10 +65,22 @@ impl Bottleneck {
     /// # Errors
     /// For another number of channels, and in training by the statistics of a batch that has one value per channel.
     pub fn forward(&self, x: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
+        self.within(x, [None, None], mode)
+    }
+
+    /// The same of padded maps, which are zero in the padding before and after: what is valid in what comes in, and in what comes out.
+    pub(crate) fn within(
+        &self,
+        x: &Tensor,
+        [before, after]: [Option<&Valid>; 2],
+        mode: &mut Mode<'_>,
+    ) -> Result<Tensor> {
         let around = around(self.shortcut.as_ref(), x, mode)?;
-        let [first, second, third] = &self.branch;
-        let y = second.forward(&first.forward(x, mode)?, mode)?;
-        third.forward_added(&y, &around, mode)
+        let [narrow, middle, wide] = &self.branch;
+        // The one in the middle alone looks at neighbors.
+        let y = kept(narrow.forward(x, mode)?, before)?;
+        let y = middle.forward(&y, mode)?;
+        kept(wide.forward_added(&y, &around, mode)?, after)
     }
 }
 

@@ -175,6 +175,18 @@ impl Lstm {
         })
     }
 
+    /// The states of [`forward`](Self::forward) at all places alone, `(b, t, d)`; beyond the true length they are anything finite.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward).
+    pub fn all(&self, x: &Tensor, lengths: &[u32], mode: &mut Mode<'_>) -> Result<Tensor> {
+        let (x, top) = self.below(x, lengths, mode)?;
+        let states = top
+            .iter()
+            .map(|walk| Ok(walk.forward(&x, lengths, mode)?.0));
+        beside(states.collect::<Result<_>>()?)
+    }
+
     /// The last states of [`forward`](Self::forward) alone, `(b, d)`: faster, and in less memory.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ mod rms_norm;
 
 mod gem;
 mod pooling;
+mod statistics_pool;
+mod valid;
 
 mod dropout;
 
@@ -56,7 +58,10 @@ pub use nearfar_kernels::{Conv, Pairing, Slide};
 pub use pooling::{adaptive_average_pool, adaptive_max_pool, average_pool, max_pool};
 pub use prelu::PRelu;
 pub use residual::BasicBlock;
+pub(crate) use residual::kept;
 pub use rms_norm::RmsNorm;
 pub use rotary::RotaryPositions;
+pub use statistics_pool::{AttentiveStatistics, statistics_pool};
 pub use transformer::{TransformerLayer, TransformerSettings};
 pub use up_convolution::UpConvolution;
+pub(crate) use valid::Valid;

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use nearfar_core::Mode;
 
-use super::{ConvNorm, Normalization};
+use super::{ConvNorm, Normalization, Valid};
 use crate::Params;
 
 /// The block of ResNet-18 and ResNet-34: two 3 × 3 convolutions with batch normalization, and what they read is added.
@@ -55,9 +55,27 @@ impl BasicBlock {
     /// # Errors
     /// For another number of channels, and in training by the statistics of a batch that has one value per channel.
     pub fn forward(&self, x: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
+        self.within(x, None, mode)
+    }
+
+    /// The same of padded maps, which are zero in the padding before and after: what is valid in what comes out.
+    pub(crate) fn within(
+        &self,
+        x: &Tensor,
+        valid: Option<&Valid>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Tensor> {
         let around = around(self.shortcut.as_ref(), x, mode)?;
-        let y = self.first.forward(x, mode)?;
-        self.second.forward_added(&y, &around, mode)
+        let y = kept(self.first.forward(x, mode)?, valid)?;
+        kept(self.second.forward_added(&y, &around, mode)?, valid)
+    }
+}
+
+/// Maps with zeros in the padding, if there is any.
+pub(crate) fn kept(maps: Tensor, valid: Option<&Valid>) -> Result<Tensor> {
+    match valid {
+        Some(valid) => valid.keep(maps),
+        None => Ok(maps),
     }
 }
 

@@ -5,11 +5,11 @@ use nearfar_core::{Finite, Fraction, Mode, Positive, Seed};
 use nearfar_kernels::test_util::noise;
 use nearfar_models::Params;
 use nearfar_models::layers::{
-    Activation, AttentionMask, AttentionSettings, BasicBlock, Conv, Convolution, Gem, GroupNorm,
-    Gru, GruSettings, LayerNorm, LayerScale, Lstm, LstmSettings, LstmState, MultiHeadAttention,
-    Normalization, PRelu, Pairing, RmsNorm, RotaryPositions, Slide, Statistics, TransformerLayer,
-    TransformerSettings, UpConvolution, adaptive_average_pool, adaptive_max_pool, average_pool,
-    drop_path, max_pool,
+    Activation, AttentionMask, AttentionSettings, AttentiveStatistics, BasicBlock, Conv,
+    Convolution, Gem, GroupNorm, Gru, GruSettings, LayerNorm, LayerScale, Lstm, LstmSettings,
+    LstmState, MultiHeadAttention, Normalization, PRelu, Pairing, RmsNorm, RotaryPositions, Slide,
+    Statistics, TransformerLayer, TransformerSettings, UpConvolution, adaptive_average_pool,
+    adaptive_max_pool, average_pool, drop_path, max_pool, statistics_pool,
 };
 
 use crate::support::check_layer;
@@ -295,6 +295,24 @@ pub(crate) fn pools(dtype: DType) -> Result<Vec<Case>> {
             |params| {
                 let layer = Gem::new(params, Positive::literal(3.0), Positive::literal(0.05))?;
                 Ok(Box::new(move |x, mode| layer.forward(x, mode)))
+            },
+        )?);
+    }
+    for lengths in [&[4u32, 2][..], &[1, 4]] {
+        let places = 4;
+        cases.push(Case::new(
+            dtype,
+            format!("statistics_pool of {lengths:?}"),
+            &[lengths.len(), 3, places],
+            |_| Ok(Box::new(move |x, _| statistics_pool(x, lengths))),
+        )?);
+        cases.push(Case::new(
+            dtype,
+            format!("attentive_statistics of {lengths:?}"),
+            &[lengths.len(), 3, places],
+            |params| {
+                let layer = AttentiveStatistics::new(params, 3, 2)?;
+                Ok(Box::new(move |x, mode| layer.forward(x, lengths, mode)))
             },
         )?);
     }
