@@ -13,6 +13,7 @@ pub mod backbones;
 mod input_shape;
 mod tower;
 
+pub mod heads;
 pub mod scorers;
 
 mod registry;
@@ -22,6 +23,7 @@ pub use backbones::{
     Ahmed, Bert, BertPooling, Conv4, Convnext, DenseConv, Koch, Linear, Lstm, Mlp, MnistTwin,
     Resnet, ResnetPooling, ResnetStem, Vit, VitPooling, Words,
 };
+pub use heads::{HeadConfig, Under};
 pub use init::Init;
 pub use input_shape::InputShape;
 pub use params::{MAX_NAME_BYTES, MAX_NUMBERS, MAX_TENSORS, Params, Weight};
