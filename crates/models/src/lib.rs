@@ -13,6 +13,7 @@ pub mod backbones;
 mod input_shape;
 mod tower;
 
+pub mod heads;
 pub mod scorers;
 
 mod registry;
@@ -26,6 +27,7 @@ pub use backbones::{
     Mlp, MnistTwin, Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling, SpeakerLstm, Tristounet,
     Unet, Vit, VitPooling, Voxnet, Words,
 };
+pub use heads::{HeadConfig, Under};
 pub use init::Init;
 pub use input_shape::InputShape;
 pub use params::{MAX_NAME_BYTES, MAX_NUMBERS, MAX_TENSORS, Params, Weight};

@@ -140,6 +140,11 @@ impl Params {
         &self.prefix
     }
 
+    /// What tensors start by, besides their names.
+    pub fn seed(&self) -> Seed {
+        self.shared.seed
+    }
+
     /// The type of all tensors.
     pub fn dtype(&self) -> DType {
         self.shared.dtype

@@ -20,6 +20,7 @@ mod layer_norm;
 mod layer_scale;
 mod rms_norm;
 
+mod cross_correlation;
 mod gem;
 mod pooling;
 mod statistics_pool;
@@ -44,6 +45,7 @@ pub use bottleneck::Bottleneck;
 pub use conv_block::{ConvBlock, ConvSettings};
 pub use conv_norm::ConvNorm;
 pub use convolution::{Convolution, Convolution1d, Convolution2d, Convolution3d};
+pub use cross_correlation::cross_correlation;
 pub(crate) use dropout::rate as dropout_rate;
 pub use dropout::{drop_path, dropout};
 pub use embedding::Embedding;

@@ -9,7 +9,7 @@ use nearfar_models::layers::{
     Convolution, Gem, GroupNorm, Gru, GruSettings, LayerNorm, LayerScale, Lstm, LstmSettings,
     LstmState, MultiHeadAttention, Normalization, PRelu, Pairing, RmsNorm, RotaryPositions, Slide,
     Statistics, TransformerLayer, TransformerSettings, UpConvolution, adaptive_average_pool,
-    adaptive_max_pool, average_pool, drop_path, max_pool, statistics_pool,
+    adaptive_max_pool, average_pool, cross_correlation, drop_path, max_pool, statistics_pool,
 };
 
 use crate::support::check_layer;
@@ -268,6 +268,21 @@ pub(crate) fn pools(dtype: DType) -> Result<Vec<Case>> {
                 },
             )?);
         }
+    }
+    for (dims, template) in [([2, 3, 5, 4], [2, 2]), ([1, 2, 3, 3], [3, 3])] {
+        // The first channels and places are the template: each of the two has its gradient.
+        cases.push(Case::new(
+            dtype,
+            format!("cross_correlation {template:?}"),
+            &dims,
+            |_| {
+                Ok(Box::new(move |x, _| {
+                    let [rows, columns] = template;
+                    let template = x.narrow(2, 0, rows)?.narrow(3, 0, columns)?;
+                    cross_correlation(x, &template.contiguous()?)
+                }))
+            },
+        )?);
     }
     for (dims, parts) in [
         (&[1, 2, 1][..], &[3][..]),
