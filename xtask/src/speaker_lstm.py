@@ -10,8 +10,14 @@ import json
 import pathlib
 import struct
 import sys
+import types
 
 import numpy
+import scipy.ndimage
+
+# Resemblyzer 0.1.4 asks for a module that scipy has put together with its parent.
+sys.modules.setdefault("scipy.ndimage.morphology", types.SimpleNamespace(binary_dilation=scipy.ndimage.binary_dilation))
+
 import resemblyzer
 import torch
 from resemblyzer import VoiceEncoder, audio
@@ -50,5 +56,4 @@ if len(sys.argv) > 2:
         padded = numpy.pad(voice, (0, max(0, slices[-1].stop - len(voice))))
         reference[f"frames.{index}"] = audio.wav_to_mel_spectrogram(padded)
         reference[f"embedding.{index}"] = encoder.embed_utterance(voice)
-        reference[f"length.{index}"] = [1 + len(voice) // 160]
     write(sys.argv[2], reference)
