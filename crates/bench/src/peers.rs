@@ -179,6 +179,8 @@ impl Process {
     fn start(command: &mut Command, threads: usize) -> Result<Self, Error> {
         let mut child = command
             .env("RAYON_NUM_THREADS", threads.to_string())
+            // candle's own threads wait in a loop and take the cores from ours; the command `nearfar` sets the same.
+            .env("CANDLE_NUM_THREADS", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -21,6 +21,7 @@ mod out;
 mod pages;
 mod progress;
 mod tensorboard;
+mod threads;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ use crate::exit::Error;
 use crate::out::Out;
 
 fn main() -> ExitCode {
+    threads::settle();
     let cli = Cli::parse();
     let out = Out::new(&cli.global);
     match run(&cli, &out) {
