@@ -38,14 +38,23 @@ pub(crate) fn data(
 /// The towers of a run file, as they are before training.
 pub(crate) fn towers(
     run: &RunFile,
-    shape: Shape,
+    shapes: &[Shape],
     inputs: usize,
     device: &Device,
 ) -> Result<Vec<Box<dyn Encoder>>, Error> {
-    let shape = input_shape(shape);
+    let of_input = |input: usize| {
+        let shape = shapes.get(input).or(shapes.last()).copied();
+        shape
+            .map(input_shape)
+            .ok_or_else(|| Error::Data("the data have no input".into()))
+    };
     let params = Params::new(run.seed, DType::F32, device)?;
     match &run.model {
-        Some(model) => Ok(vec![model.build(&shape, &params)?]),
+        Some(_) if shapes.len() > 1 => Err(Error::Usage(format!(
+            "`data.{}` has two kinds of inputs, which no one model reads; write a `[[towers]]` for each in place of `model`",
+            run.data.name()
+        ))),
+        Some(model) => Ok(vec![model.build(&of_input(0)?, &params)?]),
         None => {
             if run.towers.len() != inputs {
                 return Err(Error::Usage(format!(
@@ -60,7 +69,9 @@ pub(crate) fn towers(
                 .towers
                 .iter()
                 .enumerate()
-                .map(|(index, tower)| Ok(tower.model.build(&shape, &places.at(index))?))
+                .map(|(index, tower)| {
+                    Ok(tower.model.build(&of_input(index)?, &places.at(index))?)
+                })
                 .collect::<Result<_, Error>>()?;
             let width = towers[0].width();
             if let Some((index, other)) = towers
@@ -89,6 +100,28 @@ fn input_shape(shape: Shape) -> InputShape {
             height,
             width,
         },
+        Shape::Volume {
+            channels,
+            depth,
+            height,
+            width,
+        } => InputShape::Volume {
+            channels,
+            depth,
+            height,
+            width,
+        },
+        Shape::Views {
+            views,
+            channels,
+            height,
+            width,
+        } => InputShape::Views {
+            views,
+            channels,
+            height,
+            width,
+        },
         Shape::Features { count } => InputShape::Features(count),
         Shape::Frames { features } => InputShape::Frames { features },
         Shape::Tokens { vocabulary, .. } => InputShape::Tokens { vocabulary },
@@ -102,7 +135,7 @@ pub(crate) fn loss(
     towers: &[Box<dyn Encoder>],
     device: &Device,
 ) -> Result<Box<dyn Loss>, Error> {
-    let beside = beside(&*towers[0], data.shape(), device)?;
+    let beside = beside(&*towers[0], data.shape(), device)?; // Of several towers that of the first.
     if run.evaluation.parts
         && !beside
             .keys()
@@ -142,6 +175,18 @@ fn beside(
             height,
             width,
         } => Input::Dense(zeros(&[1, channels, height, width])?),
+        Shape::Volume {
+            channels,
+            depth,
+            height,
+            width,
+        } => Input::Dense(zeros(&[1, channels, depth, height, width])?),
+        Shape::Views {
+            views,
+            channels,
+            height,
+            width,
+        } => Input::Dense(zeros(&[1, views, channels, height, width])?),
         Shape::Features { count } => Input::Dense(zeros(&[1, count])?),
         Shape::Frames { features } => Input::Sequence {
             values: zeros(&[1, 1, features])?,
@@ -195,12 +240,23 @@ impl Context<'_> {
                 annotation.has_classes() || annotation == Annotation::LabeledPairs
             }
             Reads::Classes => annotation.has_classes(),
-            Reads::Views => self.views == 2 || annotation.has_pairs(),
+            Reads::Views => self.views >= 2 || annotation.has_pairs(),
             Reads::ScoredPairs => annotation == Annotation::ScoredPairs,
             Reads::Sets => annotation == Annotation::Sets,
             Reads::Targets => annotation == Annotation::Targets,
             Reads::Masks => annotation == Annotation::Masks,
         };
+        if reads == Reads::Views
+            && self.views > 2
+            && entry.self_supervised.is_none()
+            && !entry.loss.config.reads_many_views()
+        {
+            return Err(Error::Usage(format!(
+                "`{}` takes two views of each row, and a third for a wrong answer, but `views` is {}; write `views = 2`",
+                entry.loss.config.name(),
+                self.views
+            )));
+        }
         if !fits {
             return Err(Error::Usage(format!(
                 "`{}` learns from {}, but `data.{}` has {}{}",
@@ -518,12 +574,12 @@ pub(crate) fn steps(run: &RunFile, data: &Data) -> Result<u64, Error> {
 /// A model as a checkpoint has it.
 pub(crate) fn restored(
     run: &RunFile,
-    shape: Shape,
+    shapes: &[Shape],
     inputs: usize,
     checkpoint: &Checkpoint,
     device: &Device,
 ) -> Result<nearfar_trainer::Towers, Error> {
-    let towers = nearfar_trainer::Towers::new(towers(run, shape, inputs, device)?)?;
+    let towers = nearfar_trainer::Towers::new(towers(run, shapes, inputs, device)?)?;
     for parameter in towers.parameters() {
         let value = checkpoint.model.get(&parameter.name).ok_or_else(|| {
             Error::Data(format!(

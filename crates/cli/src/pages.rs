@@ -372,7 +372,7 @@ fn pictures(
     let mut items = Items::default();
     let untrained = nearfar_trainer::Towers::new(assemble::towers(
         run,
-        data.shape(),
+        &data.shapes(),
         data.annotation().inputs(),
         device,
     )?)?;

@@ -178,7 +178,7 @@ impl Job {
         self.refuse_what_is_there()?;
         // What does not fit is told before anything is written.
         let inputs = data.annotation().inputs();
-        let towers = assemble::towers(run, data.shape(), inputs, &device)?;
+        let towers = assemble::towers(run, &data.shapes(), inputs, &device)?;
         let width = towers[0].width();
         let parameters: usize = towers
             .iter()
