@@ -158,6 +158,9 @@ pub(crate) struct Embed {
     pub(crate) input: String,
     #[command(flatten)]
     pub(crate) run: RunChoice,
+    /// Of a run with several `[[towers]]`, which of them reads new files; the first is 0.
+    #[arg(long, value_name = "I")]
+    pub(crate) tower: Option<usize>,
     /// Where to write: .safetensors, .npy or .csv.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
@@ -177,6 +180,9 @@ pub(crate) struct Search {
     /// best, last, or the name of a checkpoint.
     #[arg(long, value_name = "NAME", default_value = "best")]
     pub(crate) checkpoint: String,
+    /// Of a run with several `[[towers]]`, which of them reads the queries; the first is 0.
+    #[arg(long, value_name = "I")]
+    pub(crate) tower: Option<usize>,
     /// How many neighbors.
     #[arg(short, value_name = "K", default_value_t = 10)]
     pub(crate) k: usize,
@@ -274,6 +280,14 @@ pub(crate) enum Template {
     Masks,
     /// Images whose classes are not looked at: two views of each.
     Views,
+    /// A folder of class folders with volumes.
+    Volumes,
+    /// Things of which there are several pictures each.
+    MultiView,
+    /// A folder of class folders with sets of points.
+    Points,
+    /// Things of two kinds that belong together, such as texts and images.
+    TwoKinds,
     /// The handwritten digits that are in the program.
     Digits,
 }

@@ -48,22 +48,32 @@ pub(crate) enum Start<'a> {
 /// The towers of a run file, as they are before training.
 pub(crate) fn towers(
     run: &RunFile,
-    shape: Shape,
+    shapes: &[Shape],
     inputs: usize,
     start: Start<'_>,
     device: &Device,
 ) -> Result<Vec<Box<dyn Encoder>>, Error> {
-    let shape = input_shape(shape);
-    let params = Params::new(run.seed, DType::F32, device)?;
-    let build = |model: &ModelConfig, weights: Option<&Pretrained>, params: &Params| {
-        let tower = model.build(&shape, params)?;
-        if let (Some(weights), Start::AsSaid(told)) = (weights, start) {
-            told(&loaded(weights, &weights.load(model, params)?));
-        }
-        Ok::<_, Error>(tower)
+    let of_input = |input: usize| {
+        let shape = shapes.get(input).or(shapes.last()).copied();
+        shape
+            .map(input_shape)
+            .ok_or_else(|| Error::Data("the data have no input".into()))
     };
+    let params = Params::new(run.seed, DType::F32, device)?;
+    let build =
+        |input: usize, model: &ModelConfig, weights: Option<&Pretrained>, params: &Params| {
+            let tower = model.build(&of_input(input)?, params)?;
+            if let (Some(weights), Start::AsSaid(told)) = (weights, start) {
+                told(&loaded(weights, &weights.load(model, params)?));
+            }
+            Ok::<_, Error>(tower)
+        };
     match &run.model {
-        Some(model) => Ok(vec![build(model, run.weights.as_ref(), &params)?]),
+        Some(_) if shapes.len() > 1 => Err(Error::Usage(format!(
+            "`data.{}` has two kinds of inputs, which no one model reads; write a `[[towers]]` for each in place of `model`",
+            run.data.name()
+        ))),
+        Some(model) => Ok(vec![build(0, model, run.weights.as_ref(), &params)?]),
         None => {
             if run.towers.len() != inputs {
                 return Err(Error::Usage(format!(
@@ -79,7 +89,12 @@ pub(crate) fn towers(
                 .iter()
                 .enumerate()
                 .map(|(index, tower)| {
-                    build(&tower.model, tower.weights.as_ref(), &places.at(index))
+                    build(
+                        index,
+                        &tower.model,
+                        tower.weights.as_ref(),
+                        &places.at(index),
+                    )
                 })
                 .collect::<Result<_, Error>>()?;
             let width = towers[0].width();
@@ -123,6 +138,28 @@ fn input_shape(shape: Shape) -> InputShape {
             height,
             width,
         },
+        Shape::Volume {
+            channels,
+            depth,
+            height,
+            width,
+        } => InputShape::Volume {
+            channels,
+            depth,
+            height,
+            width,
+        },
+        Shape::Views {
+            views,
+            channels,
+            height,
+            width,
+        } => InputShape::Views {
+            views,
+            channels,
+            height,
+            width,
+        },
         Shape::Features { count } => InputShape::Features(count),
         Shape::Frames { features } => InputShape::Frames { features },
         Shape::Tokens { vocabulary, .. } => InputShape::Tokens { vocabulary },
@@ -136,7 +173,7 @@ pub(crate) fn loss(
     towers: &[Box<dyn Encoder>],
     device: &Device,
 ) -> Result<Box<dyn Loss>, Error> {
-    let beside = beside(&*towers[0], data.shape(), device)?;
+    let beside = beside(&*towers[0], data.shape(), device)?; // Of several towers that of the first.
     let shown = shown(&*towers[0], data.shape(), device)?;
     if run.evaluation.parts
         && !beside
@@ -211,6 +248,18 @@ fn blank(tower: &dyn Encoder, shape: Shape, device: &Device) -> Result<Encoded, 
             height,
             width,
         } => Input::Dense(zeros(&[1, channels, height, width])?),
+        Shape::Volume {
+            channels,
+            depth,
+            height,
+            width,
+        } => Input::Dense(zeros(&[1, channels, depth, height, width])?),
+        Shape::Views {
+            views,
+            channels,
+            height,
+            width,
+        } => Input::Dense(zeros(&[1, views, channels, height, width])?),
         Shape::Features { count } => Input::Dense(zeros(&[1, count])?),
         Shape::Frames { features } => Input::Sequence {
             values: zeros(&[1, 1, features])?,
@@ -261,7 +310,7 @@ impl Context<'_> {
                 annotation.has_classes() || annotation == Annotation::LabeledPairs
             }
             Reads::Classes => annotation.has_classes(),
-            Reads::Views => self.views == 2 || annotation.has_pairs(),
+            Reads::Views => self.views >= 2 || annotation.has_pairs(),
             Reads::ScoredPairs => annotation == Annotation::ScoredPairs,
             Reads::Sets => annotation == Annotation::Sets,
             Reads::Targets => annotation == Annotation::Targets,
@@ -271,6 +320,17 @@ impl Context<'_> {
             return Err(Error::Usage(format!(
                 "a `scorer` compares samples of one kind, and `data.{}` has two domains; leave it out",
                 self.data.name
+            )));
+        }
+        if reads == Reads::Views
+            && self.views > 2
+            && entry.self_supervised.is_none()
+            && !entry.loss.config.reads_many_views()
+        {
+            return Err(Error::Usage(format!(
+                "`{}` takes two views of each row, and a third for a wrong answer, but `views` is {}; write `views = 2`",
+                entry.loss.config.name(),
+                self.views
             )));
         }
         if !fits {
@@ -596,13 +656,13 @@ pub(crate) fn steps(run: &RunFile, data: &Data) -> Result<u64, Error> {
 /// A model as a checkpoint has it.
 pub(crate) fn restored(
     run: &RunFile,
-    shape: Shape,
+    shapes: &[Shape],
     inputs: usize,
     checkpoint: &Checkpoint,
     device: &Device,
 ) -> Result<nearfar_trainer::Towers, Error> {
     let towers =
-        nearfar_trainer::Towers::new(towers(run, shape, inputs, Start::Replaced, device)?)?;
+        nearfar_trainer::Towers::new(towers(run, shapes, inputs, Start::Replaced, device)?)?;
     for parameter in towers.parameters() {
         let value = checkpoint.model.get(&parameter.name).ok_or_else(|| {
             Error::Data(format!(

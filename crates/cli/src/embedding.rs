@@ -150,6 +150,39 @@ fn in_parts(frames: &nearfar_datasets::Frames) -> Vec<f32> {
     means
 }
 
+/// Numbers of a volume, or of the views of a thing, that a baseline looks at: it makes a matrix of as many rows and columns.
+const NUMBERS: usize = 4096;
+
+/// An array as it is, or where it has more numbers than a baseline looks at the means of blocks of its last two dimensions.
+fn in_blocks(array: &nearfar_datasets::Array) -> Vec<f32> {
+    let [.., height, width] = array.shape[..] else {
+        return array.values.clone();
+    };
+    let layers = array.values.len() / (height * width).max(1);
+    let fits = |side: &usize| layers * height.div_ceil(*side) * width.div_ceil(*side) <= NUMBERS;
+    let side = (1..height.max(width))
+        .find(fits)
+        .unwrap_or(height.max(width));
+    if side <= 1 {
+        return array.values.clone();
+    }
+    let columns = width.div_ceil(side);
+    let mut means = Vec::with_capacity(layers * height.div_ceil(side) * columns);
+    for layer in array.values.chunks_exact(height * width) {
+        for rows in layer.chunks(side * width) {
+            let mut sums = vec![(0f32, 0u32); columns];
+            for row in rows.chunks_exact(width) {
+                for (block, sum) in row.chunks(side).zip(&mut sums) {
+                    sum.0 += block.iter().sum::<f32>();
+                    sum.1 += block.len() as u32;
+                }
+            }
+            means.extend(sums.iter().map(|(sum, count)| sum / *count as f32));
+        }
+    }
+    means
+}
+
 /// The samples as they are, for baselines: pixels, features, the mean frames of parts, or how often each word occurs.
 pub(crate) fn raw(
     dataset: &Arc<dyn Dataset>,
@@ -177,6 +210,7 @@ pub(crate) fn raw(
             let row = match value {
                 Value::Image(image) => image.values.clone(),
                 Value::Features(features) => features.clone(),
+                Value::Array(array) => in_blocks(array),
                 Value::Frames(frames) => in_parts(frames),
                 // A data set that gives sounds gives their frames when it is asked for a sample.
                 Value::Sound(sound) => sound.samples.clone(),
@@ -204,6 +238,21 @@ pub(crate) fn raw(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_array_has_the_means_of_its_blocks() {
+        let blocks = |shape: [usize; 4]| {
+            let values = (0..shape.iter().product()).map(|it| it as f32).collect();
+            let shape = shape.to_vec();
+            in_blocks(&nearfar_datasets::Array { shape, values })
+        };
+        assert_eq!(blocks([1, 2, 2, 2]).len(), 8);
+        let means = blocks([1, 32, 32, 32]);
+        assert_eq!(means.len(), 32 * 11 * 11); // Sides of 3, the last of which are cut short.
+        assert_eq!(means[0], 33.0); // Of columns 0 to 2 in rows 0 to 2.
+        assert_eq!(means[10], (30.5 + 62.5 + 94.5) / 3.0);
+        assert_eq!(blocks([2000, 3, 2, 5]).len(), 6000); // It cannot be less.
+    }
 
     #[test]
     fn a_sound_of_any_length_has_its_parts() {

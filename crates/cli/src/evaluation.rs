@@ -411,6 +411,10 @@ pub(crate) fn baselines(
     if data.annotation() == Annotation::Masks {
         return plain_pixels(&**dataset, scores, &settings);
     }
+    if data.shapes().len() > 1 {
+        // As they are, things of two kinds cannot be compared.
+        return Ok(Vec::new());
+    }
     let raw = embedding::raw(dataset, None, words)?;
     match data.annotation() {
         Annotation::Classes
@@ -424,6 +428,8 @@ pub(crate) fn baselines(
             let none: Predict<'_> = &|_, _| Ok(Vec::new());
             let name = match data.shape() {
                 nearfar_datasets::Shape::Image { .. } => "raw pixels",
+                nearfar_datasets::Shape::Volume { .. } => "raw voxels",
+                nearfar_datasets::Shape::Views { .. } => "raw pixels",
                 nearfar_datasets::Shape::Features { .. } => "raw features",
                 nearfar_datasets::Shape::Frames { .. } => "frames in parts",
                 nearfar_datasets::Shape::Tokens { .. } => "bag of words",

@@ -364,7 +364,7 @@ fn distances(page: &mut Report, run: &RunFile, part: &PartScored) -> Result<(), 
 /// The towers before training. None where they started with weights that are no longer where they were.
 fn untrained(run: &RunFile, data: &Data, device: &Device) -> Result<Option<Towers>, Error> {
     let inputs = data.annotation().inputs();
-    match assemble::towers(run, data.shape(), inputs, Start::AsSaid(&|_| ()), device) {
+    match assemble::towers(run, &data.shapes(), inputs, Start::AsSaid(&|_| ()), device) {
         Ok(towers) => Ok(Some(Towers::new(towers)?)),
         Err(_) if run.is_pretrained() => Ok(None),
         Err(error) => Err(error),

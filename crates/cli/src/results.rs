@@ -219,7 +219,7 @@ pub(crate) fn score(
     let loaded = chosen(dir, &hash, checkpoint_name)?;
     let towers = assemble::restored(
         run,
-        data.shape(),
+        &data.shapes(),
         data.annotation().inputs(),
         &loaded.checkpoint,
         device,

@@ -427,9 +427,10 @@ impl RunFile {
             }
             _ => {}
         }
-        if !(1..=2).contains(&self.views) {
+        // The id of a row has four bits for the view.
+        if !(1..=16).contains(&self.views) {
             return wrong(format!(
-                "`views` is {}; 1 or 2 are possible, since losses compare two",
+                "`views` is {}; from 1 to 16 are possible",
                 self.views
             ));
         }

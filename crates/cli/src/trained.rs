@@ -23,6 +23,8 @@ pub(crate) struct Trained {
     pub(crate) scorer: Option<Scorer>,
     /// SHA-256 of the weights.
     pub(crate) model: String,
+    /// Which of several towers this is, where it is one of them alone.
+    pub(crate) tower: Option<usize>,
 }
 
 impl Trained {
@@ -33,7 +35,7 @@ impl Trained {
         let loaded = results::chosen(&dir, &hash, checkpoint)?;
         let towers = assemble::restored(
             &run,
-            preparation.shape(),
+            &preparation.shapes(),
             run.towers.len().max(1),
             &loaded.checkpoint,
             device,
@@ -48,6 +50,24 @@ impl Trained {
             towers,
             scorer,
             model,
+            tower: None,
+        })
+    }
+
+    /// One of several towers with what its inputs go through; all as they are where none is asked for.
+    pub(crate) fn of_tower(self, tower: Option<usize>) -> Result<Self, Error> {
+        let Some(tower) = tower else { return Ok(self) };
+        let count = self.towers.len();
+        let Some(towers) = self.towers.only(tower) else {
+            return Err(Error::Usage(format!(
+                "`--tower {tower}` is not one of the run's, which has {count}; the first is 0"
+            )));
+        };
+        Ok(Self {
+            preparation: self.preparation.of_input(tower).clone(),
+            towers,
+            tower: Some(tower),
+            ..self
         })
     }
 }

@@ -126,8 +126,13 @@ pub fn check(config: &DataConfig, root: &Path, seed: Seed, limit: usize) -> Chec
         Annotation::Classes | Annotation::LabeledPairs | Annotation::ScoredPairs => {}
     }
     match data.preparation {
-        Preparation::Images { .. } => decoded(&data, "pixels", &mut problems),
+        Preparation::Images { .. } | Preparation::Views { .. } => {
+            decoded(&data, "pixels", &mut problems);
+        }
+        Preparation::Volumes { .. } => decoded(&data, "voxels", &mut problems),
+        Preparation::Points { .. } => decoded(&data, "points", &mut problems),
         Preparation::Sounds { .. } => decoded(&data, "frames", &mut problems),
+        Preparation::Kinds { .. } => decoded(&data, "content", &mut problems),
         Preparation::Features { ref names, .. } => constant_columns(&data, names, &mut problems),
         Preparation::Texts { .. } | Preparation::Tokenized { .. } => {}
     }
@@ -332,7 +337,12 @@ fn hash(sample: &Sample) -> u64 {
         let values = match value {
             Value::Image(image) => &image.values,
             Value::Frames(frames) => &frames.values,
-            Value::Features(_) | Value::Tokens(_) | Value::Sound(_) => continue,
+            Value::Array(array) => &array.values,
+            Value::Tokens(words) => {
+                words.hash(&mut hasher);
+                continue;
+            }
+            Value::Features(_) | Value::Sound(_) => continue,
         };
         values.iter().for_each(|x| x.to_bits().hash(&mut hasher));
     }

@@ -265,6 +265,7 @@ impl HostInput {
                 Value::Image(image) => vec![image.channels, image.height, image.width],
                 Value::Features(features) => vec![features.len()],
                 Value::Tokens(_) => vec![],
+                Value::Array(array) => array.shape.clone(),
                 Value::Frames(frames) => vec![frames.width],
                 Value::Sound(_) => {
                     return Err(Error::Settings(format!(
@@ -299,7 +300,10 @@ impl HostInput {
                     Value::Image(crate::Image {
                         values: of_this, ..
                     })
-                    | Value::Features(of_this),
+                    | Value::Features(of_this)
+                    | Value::Array(crate::Array {
+                        values: of_this, ..
+                    }),
                 ) if *expected == shape => values.extend_from_slice(&of_this),
                 (Self::Tokens { .. }, Value::Tokens(of_this)) => tokens.push(of_this),
                 (Self::Frames { rows, width }, Value::Frames(of_this))

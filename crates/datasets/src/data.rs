@@ -13,6 +13,7 @@ use crate::{
     Subset, Tokenizer, Vocabulary,
     error::{Fault, Sink, Strict, shown},
     formats::{
+        arrays::{ArrayFiles, Arrays},
         file_bytes,
         folder::{self, Wanted},
         image_files::{Alike, ImageFile, ImageFiles},
@@ -21,6 +22,8 @@ use crate::{
         sounds::{Origin, Sounds},
         table::{Table, TableColumns, Vectors},
         texts::{RawTexts, TextColumns, Texts, TokensOf},
+        two_kinds::TwoKinds,
+        view_files::{self, ViewFiles},
     },
     rows::{Rows, RowsBuilder},
     split::{Division, Wishes, divide},
@@ -74,9 +77,14 @@ impl Data {
         self.train.annotation()
     }
 
-    /// The shape of an input.
+    /// The shape of an input; of two kinds of inputs that of the first.
     pub fn shape(&self) -> Shape {
         self.preparation.shape()
+    }
+
+    /// The shapes of the inputs: one for all, or of two kinds of inputs one for each.
+    pub fn shapes(&self) -> Vec<Shape> {
+        self.preparation.shapes()
     }
 
     /// The part of this name that is looked at, or `train`.
@@ -114,14 +122,36 @@ pub enum Shape {
         /// Columns.
         width: usize,
     },
+    /// Volumes.
+    Volume {
+        /// Numbers at each place.
+        channels: usize,
+        /// Slices.
+        depth: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// Several images of one thing.
+    Views {
+        /// How many.
+        views: usize,
+        /// 1 or 3.
+        channels: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
     /// Vectors.
     Features {
         /// How long.
         count: usize,
     },
-    /// Frames of sounds.
+    /// Frames of sounds, or the points of sets.
     Frames {
-        /// Numbers in a frame.
+        /// Numbers in a frame or point.
         features: usize,
     },
     /// Texts.
@@ -155,6 +185,36 @@ pub enum Preparation {
         /// The scale, if there is one.
         standardization: Option<Standardization>,
     },
+    /// Volumes are as they are.
+    Volumes {
+        /// Channels, depth, height and width.
+        shape: [usize; 4],
+    },
+    /// Points are as they are.
+    Points {
+        /// Numbers of a point.
+        features: usize,
+        /// Points of a set at most.
+        most: usize,
+    },
+    /// Views are made alike, as images.
+    Views {
+        /// How many a thing has.
+        views: usize,
+        /// Height and width.
+        size: Size,
+        /// Channels.
+        color: Color,
+        /// Whether files have dark ink on light paper, so that they are inverted.
+        dark_ink: bool,
+    },
+    /// Two kinds of inputs, each prepared by itself.
+    Kinds {
+        /// What asks.
+        first: Box<Preparation>,
+        /// What is searched.
+        second: Box<Preparation>,
+    },
     /// Sounds become frames.
     Sounds {
         /// How.
@@ -177,10 +237,45 @@ pub enum Preparation {
 }
 
 impl Preparation {
-    /// The shape of what comes out.
+    /// The shapes of what comes out: one for all inputs of a batch, or of two kinds of inputs one for each.
+    pub fn shapes(&self) -> Vec<Shape> {
+        match self {
+            Self::Kinds { first, second } => vec![first.shape(), second.shape()],
+            one => vec![one.shape()],
+        }
+    }
+
+    /// The preparation of one of the inputs of a batch.
+    pub fn of_input(&self, input: usize) -> &Self {
+        match self {
+            Self::Kinds { first, .. } if input == 0 => first,
+            Self::Kinds { second, .. } => second,
+            one => one,
+        }
+    }
+
+    /// The shape of what comes out; of two kinds of inputs that of the first.
     pub fn shape(&self) -> Shape {
         match self {
+            Self::Kinds { first, .. } => first.shape(),
             Self::Images { size, color, .. } => Shape::Image {
+                channels: color.channels(),
+                height: size.height,
+                width: size.width,
+            },
+            &Self::Volumes {
+                shape: [channels, depth, height, width],
+            } => Shape::Volume {
+                channels,
+                depth,
+                height,
+                width,
+            },
+            &Self::Points { features, .. } => Shape::Frames { features },
+            Self::Views {
+                views, size, color, ..
+            } => Shape::Views {
+                views: *views,
                 channels: color.channels(),
                 height: size.height,
                 width: size.width,
@@ -207,21 +302,32 @@ impl Preparation {
                 Some(Box::new(|text| Ok(vocabulary.tokens(text, *length))))
             }
             Self::Tokenized { tokenizer } => Some(Box::new(|text| tokenizer.tokens(text))),
-            Self::Images { .. } | Self::Features { .. } | Self::Sounds { .. } => None,
+            Self::Images { .. }
+            | Self::Volumes { .. }
+            | Self::Points { .. }
+            | Self::Views { .. }
+            | Self::Kinds { .. }
+            | Self::Features { .. }
+            | Self::Sounds { .. } => None,
         }
     }
 
     /// What is prepared, in words.
-    fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Images { .. } => "images",
+            Self::Volumes { .. } => "volumes",
+            Self::Points { .. } => "sets of points",
+            Self::Views { .. } => "views",
+            Self::Kinds { .. } => "two kinds of inputs",
             Self::Features { .. } => "features",
             Self::Sounds { .. } => "sounds",
             Self::Texts { .. } | Self::Tokenized { .. } => "texts",
         }
     }
 
-    /// New inputs, prepared the same way: an image or a sound, or a folder with them at any depth; a table (`.csv`, `.tsv`,
+    /// New inputs, prepared the same way: an image, a sound, or an array of NumPy, or a folder with them at any depth; a folder of views, or
+    /// one with such folders at any depth; a table (`.csv`, `.tsv`,
     /// `.jsonl`) whose columns are those that were trained on; a table of texts with a column `text`, or a `.txt` file with
     /// a text a line.
     ///
@@ -247,6 +353,41 @@ impl Preparation {
                     resize: true,
                 };
                 Ok(Arc::new(ImageFiles::new(files, alike, &rows, &limits)))
+            }
+            Self::Kinds { first, second } => Err(Error::Settings(format!(
+                "{} can be {} or {}; say which of the two it is, and open it by that",
+                shown(path),
+                first.kind(),
+                second.kind()
+            ))),
+            Self::Volumes { .. } | Self::Points { .. } => {
+                let (files, rows) = folder::read_any(path, Wanted::Arrays, &limits, &mut Strict)?;
+                let kind = match *self {
+                    Self::Points { features, most } => Arrays::Points { features, most },
+                    Self::Volumes { shape } => Arrays::Volumes(shape),
+                    _ => return Err(other_kind(self, "arrays")),
+                };
+                Ok(Arc::new(ArrayFiles::new(files, kind, &rows, &limits)))
+            }
+            Self::Views {
+                views,
+                size,
+                color,
+                dark_ink,
+            } => {
+                let (files, rows) = folder::read_any(path, Wanted::Images, &limits, &mut Strict)?;
+                let files: Vec<_> = files.into_iter().map(ImageFile::whole).collect();
+                let place = shown(path);
+                let (files, rows, _) =
+                    view_files::things(files, &rows, Some(*views), &place, &mut Strict)?;
+                let alike = Alike {
+                    size: *size,
+                    color: *color,
+                    dark_ink: *dark_ink,
+                    resize: true,
+                };
+                let images = ImageFiles::new(files, alike, &Rows::default(), &limits);
+                Ok(Arc::new(ViewFiles::new(images, *views, &rows)))
             }
             Self::Sounds { log_mel, seconds } => {
                 let (files, rows) = folder::read_any(path, Wanted::Sounds, &limits, &mut Strict)?;
@@ -378,6 +519,12 @@ pub(crate) enum Content {
         range: Option<[f64; 2]>,
         words: Words,
     },
+    /// Two things for each row: in the data set there are two samples of it, in two domains.
+    TwoKinds {
+        sides: Box<[Content; 2]>,
+        /// Whether each row is a class of its own.
+        numbered: bool,
+    },
 }
 
 /// What becomes of words.
@@ -443,78 +590,21 @@ pub(crate) fn assemble(
             }
         }
     }
-    let (base, preparation, range): (Arc<dyn Dataset>, _, _) = match content {
-        Content::Ready {
-            dataset,
-            preparation,
-        } => (dataset, preparation, None),
-        Content::Table {
-            mut table,
-            missing,
-            standardize: scales,
-        } => {
-            let has_missing = table.values.iter().any(|value| value.is_nan());
-            let preparation = match stored {
-                Some(stored @ Preparation::Features { names, .. }) => {
-                    if *names != table.names {
-                        return Err(Error::Settings(format!(
-                            "the run was trained on the columns `{}`, but the data have `{}`; set `features` or `skip` so that \
-                             they are the same",
-                            names.join("`, `"),
-                            table.names.join("`, `")
-                        )));
-                    }
-                    stored.clone()
-                }
-                Some(stored) => return Err(other_kind(stored, "features")),
-                None => Preparation::Features {
-                    names: table.names.clone(),
-                    missing,
-                    standardization: (scales || has_missing).then(|| Standardization {
-                        scales,
-                        ..Standardization::fit(
-                            plan.train.iter().map(|&row| table.row(row)),
-                            table.names.len(),
-                        )
-                    }),
-                },
-            };
-            if let Preparation::Features {
-                standardization, ..
-            } = &preparation
-            {
-                standardize(&mut table, standardization.as_ref())?;
-            }
-            (Arc::new(Vectors::new(table, &rows)), preparation, None)
-        }
-        Content::Texts {
-            raw,
-            annotation,
-            range,
-            words,
-        } => {
-            let preparation = match stored {
-                Some(stored) => stored.clone(),
-                None => {
-                    let texts = plan
-                        .train
-                        .iter()
-                        .flat_map(|&row| &raw.texts[row as usize])
-                        .map(String::as_str);
-                    words.fitted(texts)?
-                }
-            };
-            let texts = {
-                let Some(tokens) = preparation.tokens_of() else {
-                    return Err(other_kind(&preparation, "texts"));
-                };
-                Texts::new(raw, &rows, annotation, &*tokens)?
-            };
-            (Arc::new(texts), preparation, range)
-        }
-    };
+    let paired = matches!(content, Content::TwoKinds { .. });
+    let numbered = matches!(content, Content::TwoKinds { numbered: true, .. });
+    let (base, preparation, range) = prepared(content, &plan.train, &rows, stored)?;
+    let mut plan = plan;
+    if paired {
+        // Both samples of a row are in its part, side by side.
+        let both = |picked: &mut Vec<u32>| {
+            let count = rows.len() as u32;
+            *picked = picked.iter().flat_map(|&row| [row, row + count]).collect();
+        };
+        both(&mut plan.train);
+        plan.evaluation.iter_mut().for_each(|(_, it)| both(it));
+    }
     if let Some(stored) = stored
-        && stored.shape() != preparation.shape()
+        && stored.shapes() != preparation.shapes()
     {
         return Err(other_kind(stored, preparation.kind()));
     }
@@ -533,7 +623,7 @@ pub(crate) fn assemble(
         (base.annotation() == Annotation::Domains)
             .then(|| base.domains().iter().map(role).collect())
     });
-    let has_classes = base.annotation().has_classes();
+    let has_classes = base.annotation().has_classes() && !numbered;
     let classes: Arc<[String]> = if has_classes {
         plan.classes.into()
     } else {
@@ -543,7 +633,7 @@ pub(crate) fn assemble(
         let labels = match has_classes {
             true => picked
                 .iter()
-                .map(|&row| plan.labels[rows.labels[row as usize] as usize])
+                .map(|&row| plan.labels[rows.labels[row as usize % rows.len()] as usize])
                 .collect(),
             false => picked
                 .iter()
@@ -578,6 +668,98 @@ pub(crate) fn assemble(
         classes,
         range,
         preparation,
+    })
+}
+
+/// A data set with what its inputs go through, and the range of its scores: fitted to these training rows, or as it was stored.
+type Prepared = (Arc<dyn Dataset>, Preparation, Option<[f64; 2]>);
+
+fn prepared(
+    content: Content,
+    train: &[u32],
+    rows: &Rows,
+    stored: Option<&Preparation>,
+) -> Result<Prepared, Error> {
+    Ok(match content {
+        Content::Ready {
+            dataset,
+            preparation,
+        } => (dataset, preparation, None),
+        Content::Table {
+            mut table,
+            missing,
+            standardize: scales,
+        } => {
+            let has_missing = table.values.iter().any(|value| value.is_nan());
+            let preparation = match stored {
+                Some(stored @ Preparation::Features { names, .. }) => {
+                    if *names != table.names {
+                        return Err(Error::Settings(format!(
+                            "the run was trained on the columns `{}`, but the data have `{}`; set `features` or `skip` so that \
+                             they are the same",
+                            names.join("`, `"),
+                            table.names.join("`, `")
+                        )));
+                    }
+                    stored.clone()
+                }
+                Some(stored) => return Err(other_kind(stored, "features")),
+                None => Preparation::Features {
+                    names: table.names.clone(),
+                    missing,
+                    standardization: (scales || has_missing).then(|| Standardization {
+                        scales,
+                        ..Standardization::fit(
+                            train.iter().map(|&row| table.row(row)),
+                            table.names.len(),
+                        )
+                    }),
+                },
+            };
+            if let Preparation::Features {
+                standardization, ..
+            } = &preparation
+            {
+                standardize(&mut table, standardization.as_ref())?;
+            }
+            (Arc::new(Vectors::new(table, rows)), preparation, None)
+        }
+        Content::Texts {
+            raw,
+            annotation,
+            range,
+            words,
+        } => {
+            let preparation = match stored {
+                Some(stored) => stored.clone(),
+                None => {
+                    let texts = train
+                        .iter()
+                        .flat_map(|&row| &raw.texts[row as usize])
+                        .map(String::as_str);
+                    words.fitted(texts)?
+                }
+            };
+            let texts = {
+                let Some(tokens) = preparation.tokens_of() else {
+                    return Err(other_kind(&preparation, "texts"));
+                };
+                Texts::new(raw, rows, annotation, &*tokens)?
+            };
+            (Arc::new(texts), preparation, range)
+        }
+        Content::TwoKinds { sides, numbered } => {
+            let [first, second] = *sides;
+            let of = |side| stored.map(|stored| stored.of_input(side));
+            let (first, of_first, _) = prepared(first, train, rows, of(0))?;
+            let (second, of_second, _) = prepared(second, train, rows, of(1))?;
+            let preparation = Preparation::Kinds {
+                first: Box::new(of_first),
+                second: Box::new(of_second),
+            };
+            let both = TwoKinds::new([first, second], rows, numbered);
+            (Arc::new(both), preparation, None)
+        }
     })
 }
 

@@ -29,16 +29,23 @@ mod error;
 
 pub use check::{Checked, PartSummary, Problems, check};
 pub use config::{
-    DataConfig, Folder, GlyphSet, ImageSet, ImagesCsv, MaskSet, PairSet, PairsFile, SceneSet,
-    SoundFolder, SoundSet, SoundsCsv, TableFile, TableSet, TextSet, TextsFile,
+    Branch, DataConfig, Folder, GlyphSet, ImageBranch, ImageSet, ImagesCsv, MaskSet, PairSet,
+    PairsFile, PointFolder, SceneSet, SeenAs, SolidSet, SoundBranch, SoundFolder, SoundSet,
+    SoundsCsv, TableFile, TableSet, TextBranch, TextSet, TextsFile, TwoKindsFile, ViewFolder,
+    VolumeFolder,
 };
 pub use data::{Data, Evaluation, Preparation, Roles, Shape};
 pub use dataset::{Annotation, Dataset, Subset};
 pub use error::{Blame, Error, Fault, IdxFault, SoundFault};
-pub use formats::{glyphs::Glyphs, lines::LineFormat, scenes::Scenes};
+pub use formats::{
+    glyphs::Glyphs,
+    lines::LineFormat,
+    scenes::Scenes,
+    solids::{Seen, Solids},
+};
 pub use loader::{BadSamples, Loader};
 pub use pixels::{Color, Filter, Limits, Size};
-pub use sample::{Image, Mask, Sample, Thumbnail, Value};
+pub use sample::{Array, Image, Mask, Sample, Thumbnail, Value};
 pub use samplers::{
     AnchorNeighborhood, CategoryBalance, ClassesBySamples, Drawn, Episode, FixedTriplets,
     GraphSampler, GreedyCoreset, GroupedPairs, HardClasses, HardForm, HardNegatives, Hierarchical,

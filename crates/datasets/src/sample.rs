@@ -30,8 +30,10 @@ pub enum Value {
     Tokens(Vec<u32>),
     /// A sound, before frames are made of it.
     Sound(Sound),
-    /// Frames of a sound.
+    /// Frames of a sound, or the points of a set.
     Frames(Frames),
+    /// A volume, or the views of a thing.
+    Array(Array),
 }
 
 impl Value {
@@ -43,6 +45,7 @@ impl Value {
             Self::Tokens(_) => "texts",
             Self::Sound(_) => "sounds",
             Self::Frames(_) => "frames of sounds",
+            Self::Array(_) => "volumes or views",
         }
     }
 }
@@ -76,6 +79,15 @@ impl Image {
             values: vec![value; channels * height * width],
         }
     }
+}
+
+/// Numbers of any shape: a volume `(channels, depth, height, width)`, or the views of a thing `(views, channels, height, width)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// How many there are along each dimension.
+    pub shape: Vec<usize>,
+    /// In the order of rows: as many as the product of the shape.
+    pub values: Vec<f32>,
 }
 
 /// The instance that each pixel of an image is of.

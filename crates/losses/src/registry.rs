@@ -336,6 +336,12 @@ macro_rules! losses {
                 }
             }
 
+            /// Whether one that reads [two views](Reads::Views) reads more than two, too: those of each two. To the others what follows
+            /// the second view is a wrong answer.
+            pub fn reads_many_views(&self) -> bool {
+                matches!(self, Self::BarlowTwins(_) | Self::SimSiam(_) | Self::VICReg(_))
+            }
+
             /// What it takes where a run file says nothing.
             pub fn defaults(&self) -> Defaults {
                 match self {

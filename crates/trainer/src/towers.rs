@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{
     Batch, BoxError, EmbeddingTable, Embeddings, Encoded, Encoder, Error, Input, Mode, Parameter,
 };
@@ -54,8 +54,24 @@ impl Towers {
         self.0
             .iter()
             .zip(inputs)
-            .map(|(tower, input)| tower.encode(input, mode.reborrow()))
+            .map(|(tower, input)| match input.rows()? {
+                // What a side without rows would be cannot be told from it: it may be of the kind of the other side.
+                0 => {
+                    let first = tower.parameters().into_iter().next();
+                    let (dtype, device) = first.map_or((DType::F32, Device::Cpu), |it| {
+                        (it.var.dtype(), it.var.device().clone())
+                    });
+                    Ok(Tensor::zeros((0, tower.width()), dtype, &device)?.into())
+                }
+                _ => tower.encode(input, mode.reborrow()),
+            })
             .collect()
+    }
+
+    /// One of several towers by itself; none where there is no such one.
+    pub fn only(self, index: usize) -> Option<Self> {
+        let tower = self.0.into_iter().nth(index)?;
+        Some(Self(vec![tower]))
     }
 
     /// The dimension of the embeddings; of the first tower where there are several.

@@ -94,6 +94,10 @@ pub(crate) fn of(template: Template) -> &'static str {
         Template::Domains => include_str!("../templates/domains.toml"),
         Template::Masks => include_str!("../templates/masks.toml"),
         Template::Views => include_str!("../templates/views.toml"),
+        Template::Volumes => include_str!("../templates/volumes.toml"),
+        Template::MultiView => include_str!("../templates/multi-view.toml"),
+        Template::Points => include_str!("../templates/points.toml"),
+        Template::TwoKinds => include_str!("../templates/two-kinds.toml"),
         Template::Digits => include_str!("../templates/digits.toml"),
     }
 }

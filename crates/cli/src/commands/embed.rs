@@ -17,7 +17,8 @@ use crate::trained::{self, Trained};
 
 pub(crate) fn run(args: &args::Embed, global: &Global, out: &Out) -> Result<(), Error> {
     let device = device::of(&global.device)?;
-    let trained = Trained::load(&args.run.run, &args.run.checkpoint, &device)?;
+    let trained =
+        Trained::load(&args.run.run, &args.run.checkpoint, &device)?.of_tower(args.tower)?;
     let (dataset, split) = input(&args.input, &trained, &args.run.run, global)?;
     let tables = embedding::tables(
         &trained.towers,
@@ -63,11 +64,29 @@ pub(crate) fn input(
 ) -> Result<(Shared, Option<String>), Error> {
     let path = Path::new(word);
     if path.exists() {
+        if trained.towers.len() > 1 {
+            let kinds: Vec<String> = (0..trained.towers.len())
+                .map(|tower| {
+                    let kind = trained.preparation.of_input(tower).kind();
+                    format!("`--tower {tower}` for {kind}")
+                })
+                .collect();
+            return Err(Error::Usage(format!(
+                "the run has {} towers; say which of them reads {word}: {}",
+                kinds.len(),
+                kinds.join(", ")
+            )));
+        }
         return Ok((trained.preparation.open(path)?, None));
     }
     if !["train", "validation", "test", "unseen"].contains(&word) {
         return Err(Error::Data(format!(
             "{word} is not there; give a folder, an image, a CSV, TSV, JSON lines or text file, or a part of the run's data, such as `test`"
+        )));
+    }
+    if let Some(tower) = trained.tower {
+        return Err(Error::Usage(format!(
+            "`--tower {tower}` is for new files; `{word}` is a part of the run's data, which goes through all towers: leave it out"
         )));
     }
     let data = trained::data(&RunDir::new(folder), &trained.run, global)?;

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &args::Search, global: &Global, out: &Out) -> Result<(),
     let trained = args
         .run
         .as_ref()
-        .map(|run| Trained::load(run, &args.checkpoint, &device))
+        .map(|run| Trained::load(run, &args.checkpoint, &device)?.of_tower(args.tower))
         .transpose()?;
     let comparing = trained
         .as_ref()

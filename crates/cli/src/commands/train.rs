@@ -191,7 +191,7 @@ impl Job {
         } else {
             Start::AsSaid(&told)
         };
-        let towers = assemble::towers(run, data.shape(), inputs, start, &device)?;
+        let towers = assemble::towers(run, &data.shapes(), inputs, start, &device)?;
         let width = towers[0].width();
         let parameters: usize = towers
             .iter()

@@ -12,7 +12,7 @@ use nearfar_datasets::{
     AnchorNeighborhood, Annotation, CategoryBalance, ClassesBySamples, Dataset, Episode, Error,
     FixedTriplets, Frames, Glyphs, GraphSampler, GreedyCoreset, HardClasses, HardNegatives,
     Hierarchical, Loader, LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sample,
-    SamplerConfig, Shuffled, TuplesToWeights, Value,
+    SamplerConfig, Seen, Shuffled, Solids, TuplesToWeights, Value,
 };
 use nearfar_losses::{
     CrossBatchMemory, Family, LossConfig, Matryoshka, Memory, Nesting, Penalty, Reads, Regularized,
@@ -20,8 +20,8 @@ use nearfar_losses::{
 };
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{
-    Bert, CharBilstm, Conv4, Convnext, DenseConv, InputShape, Koch, Lstm, Mlp, ModelConfig, Params,
-    Resnet, ResnetStem, SpeakerLstm, Vit,
+    Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, InputShape, Koch, Lstm, Mlp,
+    ModelConfig, Mvcnn, Params, Resnet, ResnetStem, SpeakerLstm, Unet, Vit, Voxnet,
 };
 use nearfar_trainer::schedule::Cosine;
 use nearfar_trainer::{
@@ -212,6 +212,29 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
         ModelConfig::DenseConv(it) => ModelConfig::DenseConv(DenseConv {
             channels: 8,
             layers: 2,
+            ..it.clone()
+        }),
+        ModelConfig::DeepSets(it) => ModelConfig::DeepSets(DeepSets {
+            width: 8,
+            elements: vec![8],
+            hidden: vec![8],
+            ..it.clone()
+        }),
+        ModelConfig::Mvcnn(it) => ModelConfig::Mvcnn(Mvcnn {
+            width: 8,
+            channels: 4,
+            blocks: 2,
+            hidden: 8,
+            ..it.clone()
+        }),
+        ModelConfig::Unet(it) => ModelConfig::Unet(Unet {
+            channels: 4,
+            ..it.clone()
+        }),
+        ModelConfig::Voxnet(it) => ModelConfig::Voxnet(Voxnet {
+            width: 8,
+            channels: 4,
+            hidden: 8,
             ..it.clone()
         }),
         ModelConfig::Mlp(it) => ModelConfig::Mlp(Mlp {
@@ -448,12 +471,18 @@ enum Kind {
     Tokens,
     Frames,
     Glyphs(Glyphs, usize),
+    Solids(Solids, InputShape),
 }
 
 /// Images of this side.
 fn glyphs(side: usize) -> Kind {
     let glyphs = Glyphs::new(CLASSES, SAMPLES, side, SEED);
     Kind::Glyphs(glyphs.expect("a few"), side)
+}
+
+fn solids(seen: Seen, shape: InputShape) -> Kind {
+    let solids = Solids::new(CLASSES, SAMPLES, seen, SEED);
+    Kind::Solids(solids.expect("a few"), shape)
 }
 
 const FEATURES: usize = 8;
@@ -467,7 +496,31 @@ impl Generated {
             | ModelConfig::DenseConv(_)
             | ModelConfig::MnistTwin(_)
             | ModelConfig::Resnet(_)
+            | ModelConfig::Unet(_)
             | ModelConfig::Vit(_) => glyphs(16),
+            ModelConfig::Voxnet(_) => {
+                let shape = InputShape::Volume {
+                    channels: 1,
+                    depth: 11,
+                    height: 11,
+                    width: 11,
+                };
+                solids(Seen::Volumes { size: 11 }, shape)
+            }
+            ModelConfig::Mvcnn(_) => {
+                let (views, size) = (3, 8);
+                let shape = InputShape::Views {
+                    views,
+                    channels: 1,
+                    height: size,
+                    width: size,
+                };
+                solids(Seen::Views { views, size }, shape)
+            }
+            ModelConfig::DeepSets(_) => {
+                let shape = InputShape::Frames { features: 3 };
+                solids(Seen::Points { most: 9 }, shape)
+            }
             ModelConfig::Koch(_) => glyphs(65),
             ModelConfig::Bert(_) | ModelConfig::CharBilstm(_) | ModelConfig::Lstm(_) => {
                 Kind::Tokens
@@ -491,6 +544,7 @@ impl Generated {
 
     fn shape(&self) -> InputShape {
         match self.kind {
+            Kind::Solids(_, ref shape) => shape.clone(),
             Kind::Features => InputShape::Features(FEATURES),
             Kind::Tokens => InputShape::Tokens {
                 vocabulary: VOCABULARY,
@@ -509,6 +563,7 @@ impl Generated {
         let mut rng = SEED.rng(Purpose::Generation, u64::from(index));
         Ok(match &self.kind {
             Kind::Glyphs(glyphs, _) => glyphs.sample(index)?.inputs.remove(0),
+            Kind::Solids(solids, _) => solids.sample(index)?.inputs.remove(0),
             Kind::Features => {
                 let mut center = SEED.rng(Purpose::Generation, 1000 + u64::from(class));
                 let numbers = (0..FEATURES).map(|_| 2.0 * center.normal() + rng.normal());

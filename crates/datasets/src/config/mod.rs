@@ -13,8 +13,10 @@ use crate::{
 };
 
 mod catalogued;
+mod kinds;
 mod own;
 mod sets;
+mod solid;
 
 pub use sets::*;
 
@@ -89,8 +91,16 @@ pub enum DataConfig {
     Fsdd(SoundSet),
     /// Invented scenes of striped shapes, with the shape that each pixel is of.
     Scenes(SceneSet),
+    /// Invented solids, turned at random, as volumes, views or points.
+    Solids(SolidSet),
     /// A folder of class folders with images.
     Folder(Folder),
+    /// A folder of class folders with volumes.
+    Volumes(VolumeFolder),
+    /// A folder of class folders with sets of points.
+    Points(PointFolder),
+    /// A folder of class folders with things, each with several views.
+    MultiView(ViewFolder),
     /// Images with masks that say of each pixel which instance it is of.
     Masks(MaskSet),
     /// A list of images.
@@ -105,6 +115,8 @@ pub enum DataConfig {
     Texts(TextsFile),
     /// Pairs of texts with scores or labels.
     Pairs(PairsFile),
+    /// Texts with images, texts with sounds, or sounds with images.
+    TwoKinds(TwoKindsFile),
 }
 
 fn digits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ImageSet, D::Error> {
@@ -159,7 +171,11 @@ impl DataConfig {
             Self::OnetTitles(TextSet::default()),
             Self::Fsdd(Self::fsdd_defaults(SoundSet::default())),
             Self::Scenes(SceneSet::default()),
+            Self::Solids(SolidSet::default()),
             Self::Folder(Folder::default()),
+            Self::Volumes(VolumeFolder::default()),
+            Self::Points(PointFolder::default()),
+            Self::MultiView(ViewFolder::default()),
             Self::Masks(MaskSet::default()),
             Self::ImagesCsv(ImagesCsv::default()),
             Self::Sounds(SoundFolder::default()),
@@ -167,6 +183,7 @@ impl DataConfig {
             Self::Table(TableFile::default()),
             Self::Texts(TextsFile::default()),
             Self::Pairs(PairsFile::default()),
+            Self::TwoKinds(TwoKindsFile::default()),
         ]
     }
 
@@ -187,7 +204,11 @@ impl DataConfig {
             Self::OnetTitles(_) => "onet_titles",
             Self::Fsdd(_) => "fsdd",
             Self::Scenes(_) => "scenes",
+            Self::Solids(_) => "solids",
             Self::Folder(_) => "folder",
+            Self::Volumes(_) => "volumes",
+            Self::Points(_) => "points",
+            Self::MultiView(_) => "multi_view",
             Self::Masks(_) => "masks",
             Self::ImagesCsv(_) => "images_csv",
             Self::Sounds(_) => "sounds",
@@ -195,6 +216,7 @@ impl DataConfig {
             Self::Table(_) => "table",
             Self::Texts(_) => "texts",
             Self::Pairs(_) => "pairs",
+            Self::TwoKinds(_) => "two_kinds",
         }
     }
 
@@ -213,6 +235,10 @@ impl DataConfig {
         match self {
             Self::Glyphs(_)
             | Self::Scenes(_)
+            | Self::Solids(_)
+            | Self::Volumes(_)
+            | Self::Points(_)
+            | Self::MultiView(_)
             | Self::Folder(_)
             | Self::Masks(_)
             | Self::ImagesCsv(_)
@@ -220,7 +246,8 @@ impl DataConfig {
             | Self::SoundsCsv(_)
             | Self::Table(_)
             | Self::Texts(_)
-            | Self::Pairs(_) => None,
+            | Self::Pairs(_)
+            | Self::TwoKinds(_) => None,
             _ => Some(self.name()),
         }
     }
@@ -296,6 +323,18 @@ impl DataConfig {
                 (own::glyphs(set)?, wishes)
             }
             Self::Scenes(set) => (own::scenes(set)?, pairs(set.validation)),
+            Self::Solids(set) => {
+                let wishes = Wishes {
+                    validation: set.validation,
+                    validation_classes: set.validation_classes,
+                    by_class: true,
+                    ..Wishes::default()
+                };
+                (solid::solids(set)?, wishes)
+            }
+            Self::Volumes(set) => (solid::volumes(set, &limits, stored, sink)?, set.wishes()),
+            Self::Points(set) => (solid::points(set, &limits, stored, sink)?, set.wishes()),
+            Self::MultiView(set) => (solid::views(set, &limits, stored, sink)?, set.wishes()),
             Self::Folder(set) => (own::folder(set, &limits, stored, sink)?, set.wishes()),
             Self::Masks(set) => {
                 let source = own::masks(set, &limits, stored, sink)?;
@@ -323,6 +362,13 @@ impl DataConfig {
             Self::Texts(set) => {
                 let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
                 (own::texts(set, &said!(set), &limits, sink)?, wishes)
+            }
+            Self::TwoKinds(set) => {
+                let wishes = Wishes {
+                    by_class: set.label.is_some(),
+                    ..pairs(set.validation)
+                };
+                (kinds::two_kinds(set, &limits, stored, sink)?, wishes)
             }
             Self::Pairs(set) => (own::pairs(set, &limits, sink)?, pairs(set.validation)),
         };

@@ -237,17 +237,17 @@ pub(super) fn masks(
 }
 
 /// How images are made alike: as a run stored it, or as the settings and the first image say.
-struct Likeness<'a> {
-    size: Option<Size>,
-    color: Option<Color>,
-    dark_ink: bool,
-    stored: Option<&'a Preparation>,
-    place: &'a str,
-    limits: &'a Limits,
+pub(super) struct Likeness<'a> {
+    pub(super) size: Option<Size>,
+    pub(super) color: Option<Color>,
+    pub(super) dark_ink: bool,
+    pub(super) stored: Option<&'a Preparation>,
+    pub(super) place: &'a str,
+    pub(super) limits: &'a Limits,
 }
 
 impl Likeness<'_> {
-    fn of(&self, files: &[ImageFile], sink: &mut dyn Sink) -> Result<Alike, Error> {
+    pub(super) fn of(&self, files: &[ImageFile], sink: &mut dyn Sink) -> Result<Alike, Error> {
         if let Some(Preparation::Images {
             size,
             color,
@@ -274,7 +274,7 @@ impl Likeness<'_> {
     }
 }
 
-fn image_files(
+pub(super) fn image_files(
     files: Vec<ImageFile>,
     rows: &Rows,
     likeness: &Likeness<'_>,
@@ -293,14 +293,14 @@ fn image_files(
 }
 
 /// Whether parts should share no class: where classes are held out.
-fn disjoint(hold_out: HoldOut) -> Disjoint {
+pub(super) fn disjoint(hold_out: HoldOut) -> Disjoint {
     match hold_out {
         HoldOut::Samples => Disjoint::No,
         HoldOut::Classes => Disjoint::Yes,
     }
 }
 
-fn given<'a>(path: &'a Path, data: &str) -> Result<&'a Path, Error> {
+pub(super) fn given<'a>(path: &'a Path, data: &str) -> Result<&'a Path, Error> {
     if path.as_os_str().is_empty() {
         return Err(Error::Settings(format!(
             "`data.{data}.path` is not set; it says where the data are"
@@ -639,7 +639,7 @@ fn of_texts(
     })
 }
 
-fn lines(
+pub(super) fn lines(
     path: &Path,
     format: Option<LineFormat>,
     header: bool,
@@ -660,7 +660,7 @@ fn all(lines: &Lines, columns: &[Column]) -> Result<Vec<usize>, Error> {
 }
 
 /// Rows, if there are any.
-fn some(rows: Rows, lines: &Lines) -> Result<Rows, Error> {
+pub(super) fn some(rows: Rows, lines: &Lines) -> Result<Rows, Error> {
     if rows.len() == 0 {
         let wanted = "rows that can be used";
         return Err(Error::bad(&lines.path, None, Fault::Empty { wanted }));

@@ -198,6 +198,94 @@ settings! {
     }
 }
 
+/// As what generated solids are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeenAs {
+    /// As voxels, for networks over volumes.
+    Volumes,
+    /// As pictures from all around.
+    Views,
+    /// As sets of points in them.
+    Points,
+}
+
+settings! {
+    /// Invented solids, turned at random: see [`Solids`](crate::Solids). What is tested are classes that are never trained on.
+    SolidSet {
+        /// `volumes`, `views` or `points`.
+        seen: SeenAs = SeenAs::Volumes,
+        /// Classes to train on.
+        classes: usize = 40,
+        /// More classes, to test on.
+        test_classes: usize = 20,
+        /// Solids of each class.
+        samples: usize = 20,
+        /// Which solids: the same for all runs with this number, whatever their own seed.
+        seed: u64 = 0,
+        /// Side of the volumes and of the views.
+        size: usize = 16,
+        /// Views of each solid.
+        views: usize = 6,
+        /// Points of a set at most; each has half of them at least.
+        points: usize = 128,
+        /// Part of each class of the training part that is put aside as `validation`.
+        validation: Option<Fraction> = None,
+        /// Part of the classes of the training part, the last by name, that is put aside as `validation`.
+        validation_classes: Option<Fraction> = None,
+    }
+}
+
+settings_with_classes! {
+    /// A folder of class folders with volumes, each an array in a file of NumPy: `path/cup/1.npy`, or `path/train/cup/1.npy` with `train`,
+    /// `validation` and `test`. An array has the shape (depth, height, width), or (channels, depth, height, width); all have one shape.
+    /// Numbers are taken as they are: 0 and 1 for voxels are best.
+    VolumeFolder {
+        /// The folder.
+        path: PathBuf = PathBuf::new(),
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
+    /// A folder of class folders with sets of points, each an array in a file of NumPy: `path/cup/1.npy`, or `path/train/cup/1.npy`. An
+    /// array has the shape (points, numbers of a point); sets may have different sizes, and their order should not count.
+    PointFolder {
+        /// The folder.
+        path: PathBuf = PathBuf::new(),
+        /// Points of a set at most; of larger sets the first are taken.
+        most: usize = 1024,
+        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+settings_with_classes! {
+    /// A folder of class folders with things, each a folder of views of it: `path/cup/1/a.png`, or `path/train/cup/1/a.png` with `train`,
+    /// `validation` and `test`. Each thing has as many views as the others.
+    ViewFolder {
+        /// The folder.
+        path: PathBuf = PathBuf::new(),
+        /// Views of each thing; as many as of the first where nothing is said.
+        views: Option<usize> = None,
+        /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
+        size: Option<Size> = None,
+        /// `gray` or `rgb`; where nothing is said as the first image is.
+        color: Option<Color> = None,
+        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
+        dark_ink: bool = false,
+        /// Part of the things that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
 settings_with_classes! {
     /// A folder of class folders with images: `path/cat/1.png`, or `path/train/cat/1.png` with `train`, `validation` and
     /// `test`.
@@ -400,6 +488,96 @@ settings! {
         test: Option<Fraction> = None,
         /// Part of the training pairs that is put aside as `validation`.
         validation: Option<Fraction> = None,
+    }
+}
+
+settings! {
+    /// A file of rows that each have two things of different kinds which belong together: a text and an image, a text and a sound, a sound
+    /// and an image. A batch has two inputs, one of each kind, for two `[[towers]]`; in scores the first ask and the second are searched.
+    ///
+    /// ```toml
+    /// [data.two_kinds]
+    /// path = "list.csv"
+    /// first.text = { column = "caption" }
+    /// second.image = { column = "path", size = 28, color = "gray" }
+    /// ```
+    ///
+    /// Without a `label` the two of a row belong together and no others; with one all of a class do. Both of a row are always in one part.
+    TwoKindsFile {
+        /// The file.
+        path: PathBuf = PathBuf::new(),
+        /// What paths in the file are relative to; the folder of the file where nothing is said.
+        folder: Option<PathBuf> = None,
+        /// What asks: `text`, `image` or `sound`, and the column it is in.
+        first: Branch = Branch::Text(TextBranch::default()),
+        /// What is searched.
+        second: Branch = Branch::Image(ImageBranch::default()),
+        /// Column of the class, by its name or counted from 0; each row is its own where nothing is said.
+        label: Option<Column> = None,
+        /// Column that says `train`, `validation` or `test`.
+        split: Option<Column> = None,
+        /// How the file is written; as its name ends where nothing is said.
+        format: Option<LineFormat> = None,
+        /// Part of the rows that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+        test: Option<Fraction> = None,
+        /// Part of the training rows that is put aside as `validation`.
+        validation: Option<Fraction> = None,
+        /// What is held out: `samples` of each class, or whole `classes`. Without a `label` it is rows.
+        hold_out: HoldOut = HoldOut::Samples,
+    }
+}
+
+/// One of two kinds of things in a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Branch {
+    /// Texts in a column.
+    Text(TextBranch),
+    /// Images whose paths are in a column.
+    Image(ImageBranch),
+    /// Sounds whose paths are in a column.
+    Sound(SoundBranch),
+}
+
+settings! {
+    /// Texts of one column.
+    TextBranch {
+        /// The column, by its name or counted from 0.
+        column: Column = Column::Name("text".into()),
+        /// How often a word must occur in the training texts to have a number.
+        min_count: u64 = 1,
+        /// Words that have a number, the most frequent first; all where nothing is said.
+        most_words: Option<usize> = None,
+        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
+        tokenizer: Option<PathBuf> = None,
+        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
+        length: usize = LENGTH,
+    }
+}
+
+settings! {
+    /// Images whose paths are in one column.
+    ImageBranch {
+        /// The column, by its name or counted from 0.
+        column: Column = Column::Name("image".into()),
+        /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
+        size: Option<Size> = None,
+        /// `gray` or `rgb`; where nothing is said as the first image is.
+        color: Option<Color> = None,
+        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
+        dark_ink: bool = false,
+    }
+}
+
+settings! {
+    /// Sounds whose paths are in one column.
+    SoundBranch {
+        /// The column, by its name or counted from 0.
+        column: Column = Column::Name("sound".into()),
+        /// How sounds become frames.
+        log_mel: LogMel = LogMel::default(),
+        /// Seconds of a sound at most; the rest is cut off.
+        seconds: Positive = SECONDS,
     }
 }
 

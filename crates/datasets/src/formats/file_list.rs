@@ -139,7 +139,7 @@ pub(crate) fn read(
 
 /// The file of this name; or, where there is none, the one whose name was written with escapes such as `%FF`, as our own
 /// messages and lists have names that are not plain UTF-8.
-fn found(folder: &Path, name: &str) -> PathBuf {
+pub(crate) fn found(folder: &Path, name: &str) -> PathBuf {
     let file = folder.join(name);
     if name.contains('%')
         && !file.is_file()

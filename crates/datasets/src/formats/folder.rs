@@ -1,4 +1,4 @@
-//! A folder of class folders with images or sounds.
+//! A folder of class folders with images, sounds or arrays.
 
 use std::{
     fs,
@@ -18,6 +18,8 @@ use crate::{
 pub(crate) enum Wanted {
     Images,
     Sounds,
+    /// Arrays in `.npy` files.
+    Arrays,
 }
 
 /// The images or sounds below `root`, whose first folder is their class: `root/cat/1.png`. Where all folders of `root` have names of
@@ -67,6 +69,7 @@ pub(crate) fn read(
                 wanted: match wanted {
                     Wanted::Images => "images in class folders, such as `cat/1.png`",
                     Wanted::Sounds => "sounds in class folders, such as `cat/1.wav`",
+                    Wanted::Arrays => "arrays in class folders, such as `cat/1.npy`",
                 },
             },
         ));
@@ -150,6 +153,7 @@ impl Walk<'_> {
                 wanted: match self.wanted {
                     Wanted::Images => "images in this class folder; fill it, or take it away",
                     Wanted::Sounds => "sounds in this class folder; fill it, or take it away",
+                    Wanted::Arrays => "arrays in this class folder; fill it, or take it away",
                 },
             };
             self.sink.take(Error::bad(shown(folder), None, fault))?;
@@ -180,6 +184,9 @@ impl Walk<'_> {
                     expected: match self.wanted {
                         Wanted::Images => "PNG, JPEG, WebP, BMP, PGM and PPM are; convert it",
                         Wanted::Sounds => "WAV, FLAC, MP3 and Ogg Vorbis are; convert it",
+                        Wanted::Arrays => {
+                            "`.npy` is; write a file for each array with `numpy.save`"
+                        }
                     },
                 };
                 self.sink.take(Error::bad(shown(&file), None, fault))
@@ -244,6 +251,7 @@ impl Wanted {
         match self {
             Self::Images => "images",
             Self::Sounds => "sounds",
+            Self::Arrays => "arrays",
         }
     }
 
@@ -251,6 +259,7 @@ impl Wanted {
         match self {
             Self::Images => "image",
             Self::Sounds => "sound",
+            Self::Arrays => "array",
         }
     }
 
@@ -264,6 +273,10 @@ impl Wanted {
                 &["gif", "tif", "tiff", "avif", "heic", "jxl", "jp2", "svg"],
             ),
             Self::Sounds => (&sound::EXTENSIONS, &sound::UNKNOWN_EXTENSIONS),
+            Self::Arrays => (
+                &["npy"],
+                &["npz", "mat", "h5", "pt", "safetensors", "nii", "off", "ply"],
+            ),
         };
         let end = path.extension().unwrap_or_default().to_ascii_lowercase();
         let is_one_of = |ends: &[&str]| ends.iter().any(|it| end == *it);

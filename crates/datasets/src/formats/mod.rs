@@ -1,6 +1,7 @@
 //! Readers, one file each.
 
 pub(crate) mod archive_images;
+pub(crate) mod arrays;
 pub(crate) mod file_list;
 pub(crate) mod folder;
 pub(crate) mod glyphs;
@@ -9,11 +10,15 @@ pub(crate) mod image_files;
 pub(crate) mod images;
 pub(crate) mod lines;
 pub(crate) mod masks;
+pub(crate) mod npy;
 pub(crate) mod said;
 pub(crate) mod scenes;
+pub(crate) mod solids;
 pub(crate) mod sounds;
 pub(crate) mod table;
 pub(crate) mod texts;
+pub(crate) mod two_kinds;
+pub(crate) mod view_files;
 
 use std::{fs::File, io::Read, path::Path};
 

@@ -63,6 +63,10 @@ pub(super) fn fingerprint(value: &Value) -> u64 {
             size.iter().for_each(|&it| add(it as u32));
             image.values.iter().for_each(|it| add(it.to_bits()));
         }
+        Value::Array(array) => {
+            array.shape.iter().for_each(|&it| add(it as u32));
+            array.values.iter().for_each(|it| add(it.to_bits()));
+        }
         Value::Sound(sound) => {
             add(sound.rate);
             sound.samples.iter().for_each(|it| add(it.to_bits()));

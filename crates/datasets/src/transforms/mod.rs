@@ -199,10 +199,11 @@ fn refused(transform: &str, changes: &str, value: &Value) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Array;
     use nearfar_core::{Purpose, Seed};
 
     /// A value of each kind.
-    fn values() -> [Value; 5] {
+    fn values() -> [Value; 6] {
         let numbers =
             |count: usize| -> Vec<f32> { (0..count).map(|it| it as f32 / count as f32).collect() };
         [
@@ -211,6 +212,10 @@ mod tests {
                 height: 5,
                 width: 7,
                 values: numbers(105),
+            }),
+            Value::Array(Array {
+                shape: vec![1, 2, 3, 4],
+                values: numbers(24),
             }),
             Value::Features(numbers(9)),
             Value::Tokens((1..20).collect()),
@@ -229,7 +234,7 @@ mod tests {
     /// The kinds that a transform changes.
     fn kinds(name: &str) -> &'static [&'static str] {
         match name {
-            "noise" => &["images", "features", "frames of sounds"],
+            "noise" => &["images", "features", "frames of sounds", "volumes or views"],
             "gain" | "white_noise" => &["sounds"],
             "time_mask" | "frequency_mask" => &["frames of sounds"],
             "word_dropout" | "word_swap" => &["texts"],
@@ -247,6 +252,10 @@ mod tests {
                 vec![image.channels, image.height, image.width]
             }
             Value::Features(features) => vec![features.len()],
+            Value::Array(array) => {
+                assert_eq!(array.values.len(), array.shape.iter().product::<usize>());
+                array.shape.clone()
+            }
             // Words may be left out.
             Value::Tokens(words) => vec![usize::from(words.is_empty())],
             Value::Sound(sound) => vec![sound.rate as usize, sound.samples.len()],

@@ -29,10 +29,11 @@ impl Transform for Noise {
             Value::Image(image) => &mut image.values,
             Value::Features(features) => features,
             Value::Frames(frames) => &mut frames.values,
+            Value::Array(array) => &mut array.values,
             other @ (Value::Tokens(_) | Value::Sound(_)) => {
                 return Err(refused(
                     "noise",
-                    "images, features and frames of sounds",
+                    "images, features, frames of sounds, volumes and views",
                     other,
                 ));
             }
