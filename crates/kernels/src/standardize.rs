@@ -51,7 +51,13 @@ fn rows(x: &Tensor, eps: f64, center: bool) -> Result<Tensor> {
     x.dim(D::Minus1)?; // A scalar has no rows.
     if !(eps > 0.0 && eps.is_finite()) {
         bail!(
-            "standardize: `eps` is {eps}; it must be greater than 0, or a constant row has no gradient"
+            "{}: `eps` is {eps}; it must be greater than 0, or a {} row has no gradient",
+            if center {
+                "standardize"
+            } else {
+                "rms_normalize"
+            },
+            if center { "constant" } else { "zero" }
         );
     }
     match (serves(x), center) {

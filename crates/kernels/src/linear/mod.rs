@@ -103,7 +103,8 @@ mod tests {
     }
 
     #[test]
-    fn its_gradient_is_right() -> Result<()> {
+    fn the_gradient_of_the_reference_is_right() -> Result<()> {
+        // In f64, which the kernel does not serve; it is compared with the reference in the agreement tests.
         let parts = [noise((3, 4), 1)?, noise((5, 4), 2)?, noise(5, 3)?];
         check_gradient(with_bias(linear), &parts, 1e-6)
     }
