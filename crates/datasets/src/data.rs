@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Annotation, Color, Dataset, Error, FrontEnd, Limits, LineFormat, LogMel, Size, Standardization,
-    Subset, Tokenizer, Vocabulary,
+    Subset, TextUnit, Tokenizer, Vocabulary,
     error::{Fault, Sink, Strict, shown},
     formats::{
         arrays::{ArrayFiles, Arrays},
@@ -530,6 +530,7 @@ pub(crate) enum Content {
 /// What becomes of words.
 #[derive(Clone, Debug)]
 pub(crate) struct Words {
+    pub(crate) unit: TextUnit,
     pub(crate) min_count: u64,
     pub(crate) most: Option<usize>,
     pub(crate) length: usize,
@@ -542,13 +543,13 @@ impl Words {
     fn fitted<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Preparation, Error> {
         let Some(path) = &self.tokenizer else {
             return Ok(Preparation::Texts {
-                vocabulary: Vocabulary::of(texts, self.min_count, self.most),
+                vocabulary: Vocabulary::of(texts, self.unit, self.min_count, self.most),
                 length: self.length,
             });
         };
-        if self.min_count != 1 || self.most.is_some() {
+        if self.unit != TextUnit::Words || self.min_count != 1 || self.most.is_some() {
             return Err(Error::Settings(
-                "a `tokenizer` has its own vocabulary; leave out `min_count` and `most_words`"
+                "a `tokenizer` has its own vocabulary; leave out `unit`, `min_count` and `most_words`"
                     .into(),
             ));
         }

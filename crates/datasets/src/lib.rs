@@ -63,4 +63,4 @@ pub use transforms::{
     Affine, ColorChange, Crop, Elastic, Erase, Flip, FrequencyMask, Gain, Noise, Normalize, Resize,
     TimeMask, Transform, TransformConfig, WhiteNoise, WordDropout, WordSwap,
 };
-pub use vocabulary::{Vocabulary, words};
+pub use vocabulary::{TextUnit, Vocabulary, characters, words};

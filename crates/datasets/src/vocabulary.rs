@@ -18,13 +18,51 @@ pub fn words(text: &str) -> impl Iterator<Item = String> + '_ {
         .map(str::to_lowercase)
 }
 
-/// The words that are known, from the training texts alone. Number 0 is `<unk>`, which stands for every other word; batches
+/// The characters of a text in lower case; each run of white space is one space, and there is none at the ends.
+///
+/// ```
+/// let characters: Vec<_> = nearfar_datasets::characters(" C++  Dev").collect();
+/// assert_eq!(characters, ["c", "+", "+", " ", "d", "e", "v"]);
+/// ```
+pub fn characters(text: &str) -> impl Iterator<Item = String> + '_ {
+    let spaced = text.split_whitespace().enumerate().flat_map(|(at, word)| {
+        let space = (at > 0).then_some(' ');
+        space.into_iter().chain(word.chars())
+    });
+    spaced.flat_map(char::to_lowercase).map(String::from)
+}
+
+/// What of a text has a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextUnit {
+    /// Each word: see [`words`].
+    #[default]
+    Words,
+    /// Each character: see [`characters`].
+    Characters,
+}
+
+impl TextUnit {
+    fn of<'a>(self, text: &'a str) -> Box<dyn Iterator<Item = String> + 'a> {
+        match self {
+            Self::Words => Box::new(words(text)),
+            Self::Characters => Box::new(characters(text)),
+        }
+    }
+
+    fn is_words(&self) -> bool {
+        *self == Self::Words
+    }
+}
+
+/// The words (or characters) that are known, from the training texts alone. Number 0 is `<unk>`, which stands for every other word; batches
 /// are padded with 0 too, and say how long each text really is.
 ///
 /// ```
-/// use nearfar_datasets::Vocabulary;
+/// use nearfar_datasets::{TextUnit, Vocabulary};
 ///
-/// let vocabulary = Vocabulary::of(["a cat", "a dog"], 1, None);
+/// let vocabulary = Vocabulary::of(["a cat", "a dog"], TextUnit::Words, 1, None);
 /// assert_eq!(vocabulary.words(), ["<unk>", "a", "cat", "dog"]);
 /// assert_eq!(vocabulary.tokens("A bird, a dog!", 128), [1, 0, 1, 3]);
 /// ```
@@ -34,6 +72,7 @@ pub struct Vocabulary {
     /// By number; the first is `<unk>`.
     words: Vec<String>,
     numbers: BTreeMap<String, u32>,
+    unit: TextUnit,
 }
 
 const UNKNOWN: &str = "<unk>";
@@ -44,6 +83,8 @@ const FORMAT: &str = "nearfar-vocabulary/1";
 struct Written {
     format: String,
     words: Vec<String>,
+    #[serde(default, skip_serializing_if = "TextUnit::is_words")]
+    unit: TextUnit,
 }
 
 impl TryFrom<Written> for Vocabulary {
@@ -59,7 +100,7 @@ impl TryFrom<Written> for Vocabulary {
         if written.words.first().map(String::as_str) != Some(UNKNOWN) {
             return Err(format!("the vocabulary does not begin with `{UNKNOWN}`"));
         }
-        let vocabulary = Self::numbered(written.words);
+        let vocabulary = Self::numbered(written.words, written.unit);
         if vocabulary.numbers.len() != vocabulary.words.len() {
             return Err("the vocabulary has a word twice".into());
         }
@@ -72,21 +113,24 @@ impl From<Vocabulary> for Written {
         Self {
             format: FORMAT.into(),
             words: vocabulary.words,
+            unit: vocabulary.unit,
         }
     }
 }
 
 impl Vocabulary {
-    /// The words of these texts that occur at least `min_count` times, the most frequent first and equals by their bytes;
+    /// The words of these texts, or their characters, that occur at least `min_count` times, the most frequent first and equals by their bytes;
     /// of these the first `most`.
     pub fn of<'a>(
         texts: impl IntoIterator<Item = &'a str>,
+        unit: TextUnit,
         min_count: u64,
         most: Option<usize>,
     ) -> Self {
         let mut counts = BTreeMap::<String, u64>::new();
         for text in texts {
-            words(text).for_each(|word| *counts.entry(word).or_default() += 1);
+            unit.of(text)
+                .for_each(|word| *counts.entry(word).or_default() += 1);
         }
         let mut frequent: Vec<(String, u64)> = counts
             .into_iter()
@@ -95,16 +139,18 @@ impl Vocabulary {
         frequent.sort_by_key(|(_, count)| std::cmp::Reverse(*count)); // Stable, so equals stay in order.
         frequent.truncate(most.unwrap_or(usize::MAX).min(u32::MAX as usize - 1));
         let known = frequent.into_iter().map(|(word, _)| word);
-        Self::numbered(std::iter::once(UNKNOWN.to_owned()).chain(known).collect())
+        let words = std::iter::once(UNKNOWN.to_owned()).chain(known);
+        Self::numbered(words.collect(), unit)
     }
 
-    fn numbered(words: Vec<String>) -> Self {
+    fn numbered(words: Vec<String>, unit: TextUnit) -> Self {
         let numbers = (0..)
             .zip(&words)
             .map(|(number, word)| (word.clone(), number));
         Self {
             numbers: numbers.collect(),
             words,
+            unit,
         }
     }
 
@@ -128,9 +174,10 @@ impl Vocabulary {
         self.numbers.get(word).copied().unwrap_or(0)
     }
 
-    /// The first `length` words of a text as numbers. A text without words is one `<unk>`.
+    /// The first `length` words of a text, or characters, as numbers. A text without any is one `<unk>`.
     pub fn tokens(&self, text: &str, length: usize) -> Vec<u32> {
-        let mut tokens: Vec<u32> = words(text)
+        let mut tokens: Vec<u32> = (self.unit)
+            .of(text)
             .take(length.max(1))
             .map(|word| self.number(&word))
             .collect();
@@ -164,11 +211,14 @@ mod tests {
     fn frequent_words_come_first_and_rare_ones_are_unknown() {
         let texts = ["b a b", "c b a", "d"];
         assert_eq!(
-            Vocabulary::of(texts, 1, None).words(),
+            Vocabulary::of(texts, TextUnit::Words, 1, None).words(),
             ["<unk>", "b", "a", "c", "d"]
         );
-        assert_eq!(Vocabulary::of(texts, 2, None).words(), ["<unk>", "b", "a"]);
-        let two = Vocabulary::of(texts, 1, Some(1));
+        assert_eq!(
+            Vocabulary::of(texts, TextUnit::Words, 2, None).words(),
+            ["<unk>", "b", "a"]
+        );
+        let two = Vocabulary::of(texts, TextUnit::Words, 1, Some(1));
         assert_eq!(two.words(), ["<unk>", "b"]);
         assert_eq!(two.tokens("a B", 128), [0, 1]);
         assert_eq!(two.tokens("b b b", 2), [1, 1]);
@@ -178,8 +228,21 @@ mod tests {
     }
 
     #[test]
+    fn characters_have_numbers_too() {
+        let characters = Vocabulary::of(["A  b a", "c++"], TextUnit::Characters, 1, None);
+        assert_eq!(characters.words(), ["<unk>", " ", "+", "a", "b", "c"]);
+        assert_eq!(characters.tokens(" B?\tA", 128), [4, 0, 1, 3]);
+        assert_eq!(characters.tokens("", 128), [0]);
+        let stored = characters.to_json();
+        assert!(stored.contains("\"characters\""), "{stored}");
+        assert_eq!(Vocabulary::from_json(&stored).expect("stored"), characters);
+        let words = Vocabulary::of(["a"], TextUnit::Words, 1, None).to_json();
+        assert!(!words.contains("unit"), "as files were before: {words}");
+    }
+
+    #[test]
     fn what_is_stored_comes_back_and_other_files_do_not() {
-        let vocabulary = Vocabulary::of(["ä \"quoted\" word"], 1, None);
+        let vocabulary = Vocabulary::of(["ä \"quoted\" word"], TextUnit::Words, 1, None);
         assert_eq!(
             Vocabulary::from_json(&vocabulary.to_json()).expect("stored"),
             vocabulary

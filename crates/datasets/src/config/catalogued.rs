@@ -10,7 +10,7 @@ use nearfar_core::Positive;
 
 use super::{ImageSet, PairSet, SoundSet, TableSet, TextSet, own::sound_content};
 use crate::{
-    Annotation, Color, Error, Limits, LineFormat, LogMel, Preparation, Size,
+    Annotation, Color, Error, Limits, LineFormat, LogMel, Preparation, Size, TextUnit,
     data::{Content, Disjoint, Source, Words},
     error::{Fault, IdxFault, Sink, shown},
     formats::{
@@ -49,6 +49,7 @@ impl Default for Asked<'_> {
             size: None,
             standardize: true,
             words: Words {
+                unit: TextUnit::Words,
                 min_count: 1,
                 most: None,
                 length: super::sets::LENGTH,
@@ -99,6 +100,7 @@ impl<'a> From<&'a TextSet> for Asked<'a> {
         Self {
             split: set.split.as_deref(),
             words: Words {
+                unit: set.unit,
                 min_count: set.min_count,
                 most: set.most_words,
                 length: set.length,
@@ -114,6 +116,7 @@ impl<'a> From<&'a PairSet> for Asked<'a> {
         Self {
             split: set.split.as_deref(),
             words: Words {
+                unit: set.unit,
                 min_count: set.min_count,
                 most: set.most_words,
                 length: set.length,

@@ -557,6 +557,7 @@ pub(super) fn texts(
         split: set.split.as_ref().map(|it| lines.column(it)).transpose()?,
     };
     let words = Words {
+        unit: set.unit,
         min_count: set.min_count,
         most: set.most_words,
         length: set.length,
@@ -594,6 +595,7 @@ pub(super) fn pairs(
         split: set.split.as_ref().map(|it| lines.column(it)).transpose()?,
     };
     let words = Words {
+        unit: set.unit,
         min_count: set.min_count,
         most: set.most_words,
         length: set.length,

@@ -7,7 +7,7 @@ use nearfar_core::{Fraction, Positive};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Color, LineFormat, LogMel, Size,
+    Color, LineFormat, LogMel, Size, TextUnit,
     split::{ClassName, HoldOut, Wishes},
 };
 
@@ -82,6 +82,8 @@ settings_with_classes! {
     TextSet {
         /// One of the set's splits; its standard one where nothing is said.
         split: Option<String> = None,
+        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
+        unit: TextUnit = TextUnit::Words,
         /// How often a word must occur in the training texts to have a number.
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.
@@ -126,6 +128,8 @@ settings! {
         split: Option<String> = None,
         /// Part of the training pairs that is put aside as `validation`, where the split has none.
         validation: Option<Fraction> = None,
+        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
+        unit: TextUnit = TextUnit::Words,
         /// How often a word must occur in the training texts to have a number.
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.
@@ -440,6 +444,8 @@ settings_with_classes! {
         format: Option<LineFormat> = None,
         /// Whether the first line names the columns.
         header: bool = true,
+        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
+        unit: TextUnit = TextUnit::Words,
         /// How often a word must occur in the training texts to have a number.
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.
@@ -476,6 +482,8 @@ settings! {
         format: Option<LineFormat> = None,
         /// Whether the first line names the columns.
         header: bool = true,
+        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
+        unit: TextUnit = TextUnit::Words,
         /// How often a word must occur in the training texts to have a number.
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.

@@ -241,6 +241,7 @@ impl Dataset for Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TextUnit;
     use crate::{
         Vocabulary,
         check::Problems,
@@ -282,7 +283,7 @@ mod tests {
             "p.csv, row 4: the score 6 is not between 1 and 5"
         );
         assert!(messages[2].contains("NaN") && messages[3].contains("`x`"));
-        let vocabulary = Vocabulary::of(["a cat a dog"], 1, None);
+        let vocabulary = Vocabulary::of(["a cat a dog"], TextUnit::Words, 1, None);
         let tokens = |text: &str| Ok(vocabulary.tokens(text, 1));
         let texts = Texts::new(raw, &rows, columns.annotation(), &tokens).expect("words");
         assert_eq!(
@@ -304,7 +305,7 @@ mod tests {
         };
         let (raw, rows, messages) = read(b"a,b,same\nx,y,true\nx,z,1\nx,w,\nx,v,maybe\n", &columns);
         assert_eq!(messages.len(), 2);
-        let vocabulary = Vocabulary::of(["x"], 1, None);
+        let vocabulary = Vocabulary::of(["x"], TextUnit::Words, 1, None);
         let tokens = |text: &str| Ok(vocabulary.tokens(text, 9));
         let texts = Texts::new(raw, &rows, columns.annotation(), &tokens).expect("words");
         assert_eq!(texts.labels(), [1, 1]);
