@@ -492,6 +492,7 @@ losses! {
     // Whole batches: centers, prototypes, clusters.
     "angular_prototypical" = AngularPrototypical => batches,
     "center" = Center => batches,
+    "classifier" = Classifier => batches,
     "facility_location" = FacilityLocation => batches,
     "ge2e" = GE2E => batches,
     "magnet" = Magnet => batches,

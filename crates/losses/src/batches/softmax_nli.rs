@@ -115,6 +115,11 @@ impl Layer {
         seen.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)
     }
 
+    /// How many outputs it has.
+    pub(super) fn classes(&self) -> usize {
+        self.bias.elem_count()
+    }
+
     pub(super) fn parameters(&self) -> Vec<Parameter> {
         [("head.bias", &self.bias), ("head.weight", &self.weight)]
             .map(|(name, var)| Parameter {

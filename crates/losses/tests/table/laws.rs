@@ -139,6 +139,7 @@ fn one_sided_batches_give_the_sides_that_the_contract_names() -> Result<()> {
         ("arcface", [&["class"]; 3]),
         ("angular_prototypical", [&[]; 3]),
         ("center", [&["class"]; 3]),
+        ("classifier", [&["class"]; 3]),
         ("contrastive_tension", [&[], &["positive"], &["negative"]]),
         ("facility_location", [&[]; 3]),
         ("ge2e", [&[]; 3]),
