@@ -79,6 +79,7 @@ fn pixels(dataset: &dyn Dataset, index: u32) -> Vec<f32> {
         Value::Tokens(tokens) => tokens.iter().map(|&token| token as f32).collect(),
         Value::Frames(frames) => frames.values,
         Value::Sound(sound) => sound.samples,
+        Value::Array(array) => array.values,
     }
 }
 

@@ -101,7 +101,11 @@ models! {
     "lstm" = Lstm, "word vectors and an LSTM, for sequences of tokens or frames";
     "mlp" = Mlp, "full layers with ReLU, for vectors and for images as their pixels";
     "mnist_twin" = MnistTwin, "two convolutions and two full layers, for small images";
-    LSTM, Mvcnn, ResNet, Resemblyzer, Resnet, SpeakerLstm, Tristounet, Unet,
+    "mvcnn" = Mvcnn, "one network for several views of a thing, of which it keeps the largest numbers";
+    "resnet" = Resnet, "ResNet-18, 34 or 50, for images and frames; torchvision's names";
+    "speaker_lstm" = SpeakerLstm, "an LSTM over windows of frames that tells speakers apart; Resemblyzer's names";
+    "tristounet" = Tristounet, "a bidirectional LSTM and two full layers, for frames of speech";
+    "unet" = Unet, "convolutions down to small maps and up again, for images with masks";
     "vit" = Vit, "transformers over patches of images, DINOv2 among them";
     "voxnet" = Voxnet, "two convolutions in three dimensions and a full layer, for volumes";
 }

@@ -10,7 +10,7 @@ use nearfar_models::{InputShape, Params, SpeakerLstm};
 #[test]
 fn embeddings_are_those_of_resemblyzer() -> Result<()> {
     let Ok(folder) = std::env::var("NEARFAR_SPEAKER") else {
-        println!("skipped: Resemblyzer's weights (NEARFAR_SPEAKER is not set)");
+        eprintln!("skipped: Resemblyzer's weights (NEARFAR_SPEAKER is not set)");
         return Ok(());
     };
     let folder = Path::new(&folder);
@@ -27,7 +27,7 @@ fn embeddings_are_those_of_resemblyzer() -> Result<()> {
         let expected = &reference[&format!("embedding.{compared}")];
         let apart = (found.embedding.squeeze(0)? - expected)?.abs()?.max_all()?;
         let apart = apart.to_scalar::<f32>()?;
-        println!("sound {compared}: the largest difference is {apart:e}");
+        eprintln!("sound {compared}: the largest difference is {apart:e}");
         assert!(apart < 1e-5, "{apart}"); // Both count in f32, over 160 steps.
         compared += 1;
     }

@@ -182,6 +182,7 @@ impl Making<'_> {
                 annotation: Annotation::Classes,
                 range: None,
                 words: Words {
+                    unit: it.unit,
                     min_count: it.min_count,
                     most: it.most_words,
                     length: it.length,

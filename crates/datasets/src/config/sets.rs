@@ -552,6 +552,8 @@ settings! {
     TextBranch {
         /// The column, by its name or counted from 0.
         column: Column = Column::Name("text".into()),
+        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
+        unit: TextUnit = TextUnit::Words,
         /// How often a word must occur in the training texts to have a number.
         min_count: u64 = 1,
         /// Words that have a number, the most frequent first; all where nothing is said.
