@@ -79,7 +79,14 @@ fn small(mut table: toml::Table, folder: &Path) -> toml::Table {
         format!("it.glyphs = {{ classes = 40, test_classes = 4, samples = 8, size = {size}");
     let (file, data) = match name.as_str() {
         "pairs" => (Some(("pairs.csv", pairs())), None),
-        "texts" => (Some(("texts.csv", texts())), None),
+        "texts" => {
+            let column = |key: &str| match settings.get(key) {
+                Some(name) => name.as_str().expect("a name").to_owned(),
+                None => key.to_owned(),
+            };
+            let text = texts(&column("text"), &column("label"));
+            (Some(("texts.csv", text)), None)
+        }
         "table" => {
             let name = column.map_or("label", |it| settings[*it].as_str().expect("a name"));
             (Some(("table.csv", rows(name, column.copied()))), None)
@@ -124,7 +131,8 @@ fn small(mut table: toml::Table, folder: &Path) -> toml::Table {
     let train = table["train"].as_table_mut().expect("train");
     train.remove("epochs");
     train.insert("steps".into(), 2.into());
-    for key in ["evaluation", "checkpoints"] {
+    // Nobody has trained weights here.
+    for key in ["evaluation", "checkpoints", "weights"] {
         table.remove(key);
     }
     table
@@ -151,8 +159,8 @@ fn pairs() -> String {
     text
 }
 
-fn texts() -> String {
-    let mut text = "text,label\n".to_string();
+fn texts(column: &str, label: &str) -> String {
+    let mut text = format!("{column},{label}\n");
     for row in 0..200 {
         writeln!(text, "{},c{}", sentence(row, row % 5), row % 20).expect("a string");
     }

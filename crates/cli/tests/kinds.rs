@@ -276,6 +276,7 @@ fn two_views() {
     assert!(other(&["views=17"], 2).contains("`views` is 17; from 1 to 16 are possible"));
     // SimCLR with three views of each image; and a loss that can have two only.
     other(&["views=3"], 0);
+    std::fs::remove_dir_all(folder.path().join("runs/other")).expect("it was made");
     let path = folder.path().join("run.toml");
     let text = std::fs::read_to_string(&path).expect("it is there");
     write(&path, text.replace("[self_supervised]", ""));
