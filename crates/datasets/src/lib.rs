@@ -35,7 +35,7 @@ pub use config::{
 pub use data::{Data, Evaluation, Preparation, Roles, Shape};
 pub use dataset::{Annotation, Dataset, Subset};
 pub use error::{Blame, Error, Fault, IdxFault, SoundFault};
-pub use formats::{glyphs::Glyphs, lines::LineFormat, scenes::Scenes};
+pub use formats::{glyphs::Glyphs, is_sound, lines::LineFormat, scenes::Scenes};
 pub use loader::{BadSamples, Loader};
 pub use pixels::{Color, Filter, Limits, Size};
 pub use sample::{Image, Mask, Sample, Thumbnail, Value};
