@@ -109,6 +109,47 @@ def resnet18():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(512, 128))
 
 
+class Bert(nn.Module):
+    """Hugging Face's BertModel of MiniLM-L6 without a pooler, written out: its attention is PyTorch's fused one. The mean of the states."""
+
+    class Layer(nn.Module):
+        def __init__(self, hidden, heads, inner):
+            super().__init__()
+            self.heads = heads
+            self.query, self.key, self.value, self.out = (nn.Linear(hidden, hidden) for _ in range(4))
+            self.up, self.down = nn.Linear(hidden, inner), nn.Linear(inner, hidden)
+            self.first, self.second = nn.LayerNorm(hidden, eps=1e-12), nn.LayerNorm(hidden, eps=1e-12)
+
+        def forward(self, x):
+            by_heads = lambda it: it.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+            seen = F.scaled_dot_product_attention(*(by_heads(it(x)) for it in (self.query, self.key, self.value)))
+            x = self.first(x + self.out(seen.transpose(1, 2).reshape(x.shape)))
+            return self.second(x + self.down(F.gelu(self.up(x))))
+
+    def __init__(self, vocabulary=30522, hidden=384, heads=12, inner=1536, layers=6, positions=512):
+        super().__init__()
+        self.words, self.places, self.types = (nn.Embedding(n, hidden) for n in (vocabulary, positions, 2))
+        self.norm = nn.LayerNorm(hidden, eps=1e-12)
+        self.layers = nn.ModuleList(self.Layer(hidden, heads, inner) for _ in range(layers))
+
+    def forward(self, ids):
+        x = self.norm(self.words(ids) + self.places.weight[: ids.shape[1]] + self.types.weight[0])
+        for layer in self.layers:
+            x = layer(x)
+        return x.mean(1)
+
+
+def encoding(model, x):
+    model.eval()
+
+    def step():
+        with torch.inference_mode():
+            return model(x).square().mean().item()
+
+    step.parameters = sum(parameter.numel() for parameter in model.parameters())
+    return step
+
+
 def loss(expression, n, dim=128, per_class=8):
     from pytorch_metric_learning import losses
 
@@ -159,6 +200,9 @@ def make(size):
         return training(koch(), torch.randn(size, 1, 105, 105))
     if name == "resnet18":
         return training(resnet18(), torch.randn(size, 3, 64, 64))
+    if name in ("minilm", "minilm-encode"):
+        ids = (torch.arange(size * 64) * 7919 % 30522).view(size, 64)
+        return (training if name == "minilm" else encoding)(Bert(), ids)
     if len(sys.argv) > 4:
         return loss(sys.argv[4], size)
     sys.exit(f"unknown case {case}")

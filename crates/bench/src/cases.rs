@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor, Var};
-use nearfar_core::{Comparison, Embeddings, Encoder, Input, Loss, Mode, Purpose, Rng, Seed};
+use nearfar_core::{
+    Comparison, Embeddings, Encoder, Fraction, Input, Loss, Mode, Purpose, Rng, Seed,
+};
 use nearfar_losses::{
     Compares, CrossBatchMemory, Join, LossConfig, Memory, SelfSupervised, SelfSupervision,
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
-use nearfar_models::{Conv4, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet};
+use nearfar_models::{Bert, Conv4, InputShape, Koch, Lstm, Mlp, ModelConfig, Params, Resnet};
 use nearfar_trainer::Gradients;
 use nearfar_trainer::OptimizerConfig;
 use nearfar_trainer::optim::{Adam, Move, Optimizer};
@@ -20,7 +22,7 @@ use crate::losses::{LOSSES, MORE, Pair, SIZES, Shown};
 use crate::{Error, clock};
 
 /// The cases of a training step: what is done, and how large the batch is.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 9] = [
     "conv4_128",
     "conv4_512",
     "lstm_128",
@@ -28,6 +30,8 @@ const STEPS: [&str; 7] = [
     "mlp_512",
     "koch_32",
     "resnet18_32",
+    "minilm_32",
+    "minilm-encode_32",
 ];
 
 /// Every case, by group.
@@ -204,6 +208,27 @@ fn make(name: &str, rows: Option<&Path>) -> Result<Work, Error> {
             let input = Input::Dense(normal((size, 3, 64, 64))?);
             training(&model, &shape, input)
         }
+        "minilm" | "minilm-encode" => {
+            let vocabulary = MINILM_TOKENS;
+            let shape = InputShape::Tokens { vocabulary };
+            // Any tokens will do; dropout is left out on both sides.
+            let ids = (0..size * LENGTH).map(|at| (at * 7919 % vocabulary) as u32);
+            let input = Input::Sequence {
+                values: Tensor::from_vec(ids.collect(), (size, LENGTH), &Device::Cpu)?,
+                lengths: vec![LENGTH as u32; size],
+            };
+            let model = ModelConfig::Bert(Bert {
+                dropout: Fraction::literal(0.0),
+                attention_dropout: Fraction::literal(0.0),
+                normalize: false,
+                ..Bert::default()
+            });
+            if kind == "minilm" {
+                training(&model, &shape, input)
+            } else {
+                encoding(&model, &shape, input)
+            }
+        }
         "lstm" | "bilstm2" => {
             let shape = InputShape::Frames { features: 64 };
             let deep = kind == "bilstm2";
@@ -237,6 +262,27 @@ fn normal(shape: impl Into<candle_core::Shape>) -> Result<Tensor, Error> {
         .map(|_| rng.normal() as f32)
         .collect();
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Tokens that MiniLM has a vector for, and tokens of a row of the cases.
+const MINILM_TOKENS: usize = 30_522;
+const LENGTH: usize = 64;
+
+/// Forward alone, and the mean square of the embedding.
+fn encoding(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Work, Error> {
+    let params = Params::new(Seed(0), DType::F32, &Device::Cpu)?;
+    let encoder: Box<dyn Encoder> = model.build(shape, &params)?;
+    let parameters = encoder.parameters();
+    let trained = parameters.iter().filter(|it| it.trained);
+    let count = trained.map(|it| it.var.elem_count()).sum();
+    let step = Box::new(move || {
+        let embedding = encoder.encode(&input, Mode::Eval)?.embedding;
+        Ok(f64::from(embedding.sqr()?.mean_all()?.to_scalar::<f32>()?))
+    });
+    Ok(Work {
+        step,
+        parameters: Some(count),
+    })
 }
 
 /// Forward, mean square of the embedding, backward, Adam.

@@ -63,7 +63,7 @@ fn changed(
         (value, front_end) = (Value::Sound(sound), Some(of_sound));
     }
     let frames = |value| match (value, front_end) {
-        (Value::Sound(sound), Some(front_end)) => Value::Frames(front_end.frames(&sound)),
+        (Value::Sound(sound), Some(front_end)) => Value::Frames(front_end.frames(&sound)?),
         (value, _) => value,
     };
     for transform in augmentation {

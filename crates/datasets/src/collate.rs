@@ -43,6 +43,8 @@ pub(crate) enum Known {
 /// One row of a batch: the sample and what is known of it.
 pub(crate) struct Row {
     pub(crate) sample: Sample,
+    /// Its first input before it was changed, where pairs that share it have one anchor: augmentation makes two of one text.
+    pub(crate) unchanged: Option<Value>,
     pub(crate) label: u32,
     pub(crate) target: f32,
     /// Its labels, where it has several.
@@ -205,19 +207,23 @@ fn supervision(rows: &mut [Row], known: Known, sides: usize) -> Result<Supervisi
     })
 }
 
-/// Of each pair its anchor: its own first input, or that of the first pair of the batch with the same one.
+/// Of each pair its anchor: its own first input, or that of the first pair of the batch with the same one before it was changed.
 fn anchors(rows: &[Row]) -> Vec<u32> {
     let mut anchors: Vec<u32> = Vec::with_capacity(rows.len());
     for (row, index) in rows.iter().zip(0u32..) {
-        let first = row.sample.inputs.first();
+        let first = first_of(row);
         let same = |&earlier: &u32| {
-            anchors[earlier as usize] == earlier
-                && rows[earlier as usize].sample.inputs.first() == first
+            anchors[earlier as usize] == earlier && first_of(&rows[earlier as usize]) == first
         };
         let anchor = (0..index).find(same).unwrap_or(index);
         anchors.push(anchor);
     }
     anchors
+}
+
+/// A row's first input as the data set has it.
+fn first_of(row: &Row) -> Option<&Value> {
+    row.unchanged.as_ref().or(row.sample.inputs.first())
 }
 
 /// `(b, height, width)`
@@ -311,9 +317,15 @@ impl HostInput {
                 {
                     rows.push(of_this);
                 }
-                (Self::Frames { width, .. }, other) => {
+                (Self::Frames { width, .. }, Value::Frames(of_this)) => {
                     return Err(Error::Settings(format!(
-                        "{name} is of {}, {first} has frames of {width} numbers; all samples need one or more frames of one width",
+                        "{name} has {} frames of {} numbers, {first} has frames of {width}; all samples need one or more frames of one width",
+                        of_this.count, of_this.width
+                    )));
+                }
+                (Self::Frames { .. }, other) => {
+                    return Err(Error::Settings(format!(
+                        "{name} is of {}, {first} of frames of sounds",
                         other.kind()
                     )));
                 }
@@ -421,6 +433,7 @@ mod tests {
     fn row(inputs: Vec<Value>, label: u32, id: u64) -> Row {
         Row {
             sample: Sample { inputs },
+            unchanged: None,
             label,
             target: 0.5,
             set: vec![label],
@@ -485,7 +498,16 @@ mod tests {
         assert_eq!(values.to_vec3::<f32>()?, expected);
         assert_eq!(lengths, [1, 3]);
         let refused = |values| pack(values).expect_err("not alike").to_string();
-        assert!(refused(vec![frames(1, 2), frames(1, 3)]).contains("row 1"));
+        let widths = refused(vec![frames(1, 2), frames(1, 3)]);
+        assert!(
+            widths.starts_with("row 1 has 1 frames of 3 numbers, row 0 has frames of 2;"),
+            "{widths}"
+        );
+        let none = refused(vec![frames(1, 2), frames(0, 2)]);
+        assert!(
+            none.starts_with("row 1 has 0 frames of 2 numbers"),
+            "{none}"
+        );
         assert!(refused(vec![frames(1, 2), Value::Tokens(vec![1])]).contains("of texts"));
         let sound = crate::Sound {
             rate: 8_000,
@@ -501,6 +523,19 @@ mod tests {
         let pair =
             |first: u32, id: u64| row(vec![tokens(&[first]), tokens(&[9, id as u32])], 0, id);
         let rows = vec![pair(3, 0), pair(4, 1), pair(3, 2)];
+        let batch = HostBatch::pack(rows, Known::Annotation(Annotation::ScoredPairs))?
+            .onto(&Device::Cpu)?;
+        let Supervision::Scored { pairs, .. } = &batch.supervision else {
+            panic!("no scores")
+        };
+        assert_eq!(pairs.iter().collect::<Vec<_>>(), [(0, 0), (1, 1), (0, 2)]);
+
+        // Words that were left out make neither two anchors of one nor one of two.
+        let changed = |first: u32, id: u64| Row {
+            unchanged: Some(tokens(&[first])),
+            ..pair(if first == 3 { 7 + id as u32 } else { 7 }, id)
+        };
+        let rows = vec![changed(3, 0), changed(4, 1), changed(3, 2)];
         let batch = HostBatch::pack(rows, Known::Annotation(Annotation::ScoredPairs))?
             .onto(&Device::Cpu)?;
         let Supervision::Scored { pairs, .. } = &batch.supervision else {

@@ -39,6 +39,7 @@ pub use dataset::{Annotation, Dataset, Subset};
 pub use error::{Blame, Error, Fault, IdxFault, SoundFault};
 pub use formats::{
     glyphs::Glyphs,
+    is_sound,
     lines::LineFormat,
     scenes::Scenes,
     solids::{Seen, Solids},

@@ -347,9 +347,16 @@ impl Work {
             Some((sound, front_end)) => (Sample::of(Value::Sound(sound)), Some(front_end)),
             None => (dataset.sample(index)?, None),
         };
-        let frames = |value| match (value, front_end) {
-            (Value::Sound(sound), Some(front_end)) => Value::Frames(front_end.frames(&sound)),
-            (value, _) => value,
+        let frames = |value| -> Result<Value, Error> {
+            Ok(match (value, front_end) {
+                (Value::Sound(sound), Some(front_end)) => Value::Frames(front_end.frames(&sound)?),
+                (value, _) => value,
+            })
+        };
+        let is_changed = changes.iter().any(|it| !it.is_empty());
+        let unchanged = match (self.known, is_changed) {
+            (Known::Annotation(Annotation::ScoredPairs), true) => sample.inputs.first().cloned(),
+            _ => None,
         };
         if self.pass == Pass::Train
             && self.plan.views > 1
@@ -364,11 +371,11 @@ impl Work {
             let mut changed = std::mem::replace(value, Value::Features(Vec::new()));
             for transform in changes.into_iter().flatten() {
                 if !transform.changes_sounds() {
-                    changed = frames(changed);
+                    changed = frames(changed)?;
                 }
                 changed = transform.apply(changed, &mut rng)?;
             }
-            *value = frames(changed);
+            *value = frames(changed)?;
         }
         let id = match self.pass {
             Pass::Train => id,
@@ -376,6 +383,7 @@ impl Work {
         };
         Ok(Row {
             sample,
+            unchanged,
             label: dataset.labels()[index as usize],
             target: dataset
                 .targets()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nearfar_catalogue::{Catalogue, Status};
 use nearfar_core::Seed;
-use nearfar_datasets::DataConfig;
+use nearfar_datasets::{DataConfig, is_sound};
 use serde_json::json;
 
 use crate::args::{self, Global};
@@ -89,11 +89,6 @@ fn check(what: &Path, global: &Global, out: &Out) -> Result<(), Error> {
 
 /// Folders below a folder that are looked into for what it holds: parts, classes, and one more.
 const DEPTH: usize = 3;
-/// Ends of the names of sounds, and of images.
-const SOUNDS: [&str; 6] = ["wav", "wave", "flac", "mp3", "ogg", "oga"];
-const IMAGES: [&str; 9] = [
-    "png", "jpg", "jpeg", "webp", "bmp", "pgm", "ppm", "pbm", "pnm",
-];
 
 /// Whether the first file of a known kind in a folder, by name, is a sound; none where there is no such file.
 fn holds_sounds(folder: &Path, depth: usize) -> Option<bool> {
@@ -108,16 +103,6 @@ fn holds_sounds(folder: &Path, depth: usize) -> Option<bool> {
         true => None,
         false => is_sound(path),
     })
-}
-
-/// Whether a file is a sound rather than an image, by its name.
-fn is_sound(path: &Path) -> Option<bool> {
-    let end = path.extension()?.to_str()?.to_ascii_lowercase();
-    if SOUNDS.contains(&end.as_str()) {
-        Some(true)
-    } else {
-        IMAGES.contains(&end.as_str()).then_some(false)
-    }
 }
 
 /// What data of their own look like: a folder of images, of sounds, or of images and masks; or, by the names of its columns, a list of images or sounds, pairs of

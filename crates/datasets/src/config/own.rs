@@ -16,7 +16,7 @@ use crate::{
     error::{Fault, Sink, shown},
     formats::{
         file_bytes,
-        file_list::{self, ListColumns},
+        file_list::{self, FileList, ListColumns},
         folder::{self as class_folders, Wanted},
         image_files::{Alike, ImageFile, ImageFiles, first_alike},
         lines::{Lines, Reading},
@@ -347,16 +347,8 @@ pub(super) fn images_csv(
     sink: &mut dyn Sink,
 ) -> Result<Source, Error> {
     let path = given(&set.path, "images_csv")?;
-    let lines = lines(path, Some(LineFormat::Csv), true, limits, sink)?;
-    let folder = match &set.folder {
-        Some(folder) => folder,
-        None => path.parent().unwrap_or(Path::new("")),
-    };
-    let columns = ListColumns {
-        label: &Column::Name("label".into()),
-        said: said.columns(&lines)?,
-    };
-    let list = file_list::read(&lines, folder, &columns, sink)?;
+    let label = Column::Name("label".into());
+    let (lines, list) = list(path, set.folder.as_deref(), &label, said, limits, sink)?;
     let likeness = Likeness {
         size: set.size,
         color: set.color,
@@ -449,16 +441,7 @@ pub(super) fn sounds_csv(
     sink: &mut dyn Sink,
 ) -> Result<Source, Error> {
     let path = given(&set.path, "sounds_csv")?;
-    let lines = lines(path, Some(LineFormat::Csv), true, limits, sink)?;
-    let folder = match &set.folder {
-        Some(folder) => folder,
-        None => path.parent().unwrap_or(Path::new("")),
-    };
-    let columns = ListColumns {
-        label: &set.label,
-        said: said.columns(&lines)?,
-    };
-    let list = file_list::read(&lines, folder, &columns, sink)?;
+    let (lines, list) = list(path, set.folder.as_deref(), &set.label, said, limits, sink)?;
     let origins = list
         .files
         .into_iter()
@@ -639,6 +622,25 @@ fn of_texts(
         place: lines.path.clone(),
         disjoint: disjoint(hold_out),
     })
+}
+
+/// The lines of a list of files and what they say; paths are relative to `folder`, or to the list's own.
+fn list(
+    path: &Path,
+    folder: Option<&Path>,
+    label: &Column,
+    said: &SaidSettings<'_>,
+    limits: &Limits,
+    sink: &mut dyn Sink,
+) -> Result<(Lines, FileList), Error> {
+    let lines = lines(path, Some(LineFormat::Csv), true, limits, sink)?;
+    let folder = folder.unwrap_or(path.parent().unwrap_or(Path::new("")));
+    let columns = ListColumns {
+        label,
+        said: said.columns(&lines)?,
+    };
+    let list = file_list::read(&lines, folder, &columns, sink)?;
+    Ok((lines, list))
 }
 
 pub(super) fn lines(

@@ -246,6 +246,11 @@ enum Kind {
     Other,
 }
 
+/// Ends of the names of images that are read.
+pub(crate) const IMAGE_EXTENSIONS: [&str; 9] = [
+    "png", "jpg", "jpeg", "webp", "bmp", "pgm", "ppm", "pbm", "pnm",
+];
+
 impl Wanted {
     fn name(self) -> &'static str {
         match self {
@@ -267,9 +272,7 @@ impl Wanted {
     fn kind(self, path: &Path) -> Kind {
         let (read, not_read): (&[&str], &[&str]) = match self {
             Self::Images => (
-                &[
-                    "png", "jpg", "jpeg", "webp", "bmp", "pgm", "ppm", "pbm", "pnm",
-                ],
+                &IMAGE_EXTENSIONS,
                 &["gif", "tif", "tiff", "avif", "heic", "jxl", "jp2", "svg"],
             ),
             Self::Sounds => (&sound::EXTENSIONS, &sound::UNKNOWN_EXTENSIONS),

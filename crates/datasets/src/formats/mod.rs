@@ -29,6 +29,17 @@ use crate::{
     error::{Fault, shown},
 };
 
+/// Whether a file is a sound rather than an image, by the end of its name; none where it is of neither.
+pub fn is_sound(path: &Path) -> Option<bool> {
+    let end = path.extension()?.to_ascii_lowercase();
+    let is_one_of = |ends: &[&str]| ends.iter().any(|it| end == *it);
+    if is_one_of(&crate::sound::EXTENSIONS) {
+        Some(true)
+    } else {
+        is_one_of(&folder::IMAGE_EXTENSIONS).then_some(false)
+    }
+}
+
 /// All bytes of a file, unpacked if its name ends with `.gz`.
 pub(crate) fn file_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
     if path.extension().is_some_and(|it| it == "gz") {

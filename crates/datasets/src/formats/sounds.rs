@@ -1,6 +1,7 @@
 //! Sounds in files and in memory.
 
 use std::{
+    borrow::Cow,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -51,43 +52,54 @@ impl Sounds {
         rows: &Rows,
         limits: &Limits,
     ) -> Self {
+        // Files that are in memory as they are take their part of it.
+        let taken = origins.iter().map(|it| match it {
+            Origin::File(_) => 0,
+            Origin::Bytes { bytes, .. } => bytes.len() as u64,
+        });
+        let taken = taken.sum();
         Self {
             kept: origins.iter().map(|_| OnceLock::new()).collect(),
             origins,
             front_end,
             seconds,
-            room: AtomicU64::new(limits.memory_bytes),
+            room: AtomicU64::new(limits.memory_bytes.saturating_sub(taken)),
             labels: rows.labels.clone(),
             classes: rows.classes.clone().into(),
         }
     }
 
     /// The samples of a sound at the rate of the front end.
-    fn samples(&self, index: u32) -> Result<Sound, Error> {
+    fn samples(&self, index: u32) -> Result<Cow<'_, [f32]>, Error> {
         let rate = self.front_end.settings().rate;
         let kept = &self.kept[index as usize];
         if let Some(samples) = kept.get() {
-            return Ok(Sound {
-                rate,
-                samples: samples.to_vec(),
-            });
+            return Ok(Cow::Borrowed(samples));
         }
         let sound = match &self.origins[index as usize] {
             Origin::File(path) => decode_file(path, self.seconds)?,
             Origin::Bytes { name, bytes } => decode(bytes, name, self.seconds)?,
         };
-        let samples = resample(&sound.samples, sound.rate, rate);
-        // Two threads may decode one file at once, to the same samples; room is then taken twice, which costs nothing but room.
+        let samples = match sound.rate == rate {
+            true => sound.samples,
+            false => resample(&sound.samples, sound.rate, rate),
+        };
         let bytes = size_of_val(samples.as_slice()) as u64;
         let taken = self
             .room
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
                 room.checked_sub(bytes)
             });
-        if taken.is_ok() {
-            kept.get_or_init(|| samples.clone().into());
+        if taken.is_err() {
+            return Ok(Cow::Owned(samples));
         }
-        Ok(Sound { rate, samples })
+        let mut samples = Some(samples);
+        let all = kept.get_or_init(|| samples.take().unwrap_or_default().into());
+        if samples.is_some() {
+            // Another thread was faster with the same samples.
+            self.room.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Ok(Cow::Borrowed(all))
     }
 }
 
@@ -97,12 +109,16 @@ impl Dataset for Sounds {
     }
 
     fn sample(&self, index: u32) -> Result<Sample, Error> {
-        let sound = self.samples(index)?;
-        Ok(Sample::of(Value::Frames(self.front_end.frames(&sound))))
+        let frames = self.front_end.frames_of(&self.samples(index)?)?;
+        Ok(Sample::of(Value::Frames(frames)))
     }
 
     fn sound(&self, index: u32) -> Result<Option<(Sound, &FrontEnd)>, Error> {
-        Ok(Some((self.samples(index)?, &self.front_end)))
+        let sound = Sound {
+            rate: self.front_end.settings().rate,
+            samples: self.samples(index)?.into_owned(), // It is to be changed.
+        };
+        Ok(Some((sound, &self.front_end)))
     }
 
     fn classes(&self) -> &[String] {
@@ -118,7 +134,8 @@ impl Dataset for Sounds {
 
     /// Its frames: time from left to right, high bands above, the loudest white.
     fn thumbnail(&self, index: u32) -> Option<Thumbnail> {
-        let frames = self.front_end.frames(&self.samples(index).ok()?);
+        let samples = self.samples(index).ok()?;
+        let frames = self.front_end.frames_of(&samples).ok()?;
         let ends = frames
             .values
             .iter()

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use realfft::{RealFftPlanner, RealToComplex};
 
 use super::{Frames, Leveling, Log, LogMel, MelNorm, MelScale, Padding, Sound, Taper, resample};
-use crate::Error;
+use crate::{Error, error::SoundFault};
 
 /// Makes log-mel frames of sounds, with everything at hand that all of them need.
 ///
@@ -16,7 +16,7 @@ use crate::Error;
 ///
 /// let front_end = FrontEnd::new(&LogMel::default())?;
 /// let second = Sound { rate: 16_000, samples: vec![0.5; 16_000] };
-/// let frames = front_end.frames(&second);
+/// let frames = front_end.frames(&second)?;
 /// assert_eq!((frames.count, frames.width), (97, 40)); // 1 + (16,000 − 512) / 160
 /// # Ok::<(), nearfar_datasets::Error>(())
 /// ```
@@ -56,22 +56,45 @@ impl FrontEnd {
     }
 
     /// The frames of a sound, at least one; of another rate it is resampled first.
-    pub fn frames(&self, sound: &Sound) -> Frames {
-        let resampled;
-        let samples = if sound.rate == self.settings.rate {
-            &sound.samples
-        } else {
-            resampled = resample(&sound.samples, sound.rate, self.settings.rate);
-            &resampled
-        };
+    ///
+    /// # Errors
+    /// For a sample that is NaN or infinite, which the logarithm would take for silence.
+    pub fn frames(&self, sound: &Sound) -> Result<Frames, Error> {
+        if sound.rate == self.settings.rate {
+            return self.frames_of(&sound.samples);
+        }
+        self.frames_of(&resample(&sound.samples, sound.rate, self.settings.rate))
+    }
+
+    /// The frames of samples at the rate of the settings.
+    pub(crate) fn frames_of(&self, samples: &[f32]) -> Result<Frames, Error> {
+        if let Some(at) = samples.iter().position(|it| !it.is_finite()) {
+            let at = at as u64;
+            return Err(Error::sound("a sound", SoundFault::NotFinite { at }));
+        }
         let mut values = self.mel(samples);
+        self.lift(samples, &mut values);
         self.logarithm(&mut values);
         let width = self.settings.mels;
         level(&mut values, width, self.settings.leveling);
-        Frames {
+        Ok(Frames {
             count: values.len() / width,
             width,
             values: values.into_iter().map(|it| it as f32).collect(),
+        })
+    }
+
+    /// What the bands would hold of a sound that is as loud as it must be.
+    fn lift(&self, samples: &[f32], values: &mut [f64]) {
+        let Some(decibels) = self.settings.loudness else {
+            return;
+        };
+        let squares = samples.iter().map(|&it| f64::from(it).powi(2));
+        let power = squares.sum::<f64>() / samples.len().max(1) as f64;
+        let wanted = 10f64.powf(decibels.get() / 10.0);
+        if power > 0.0 && power < wanted {
+            let factor = (wanted / power).powf(self.settings.power.get() / 2.0);
+            values.iter_mut().for_each(|x| *x *= factor);
         }
     }
 
@@ -146,6 +169,7 @@ impl FrontEnd {
             values.iter_mut().for_each(|y| *y = y.max(largest - range));
         };
         match self.settings.log {
+            Log::None {} => {}
             Log::Natural { floor } => {
                 values.iter_mut().for_each(|x| *x = x.max(floor.get()).ln());
             }
@@ -288,5 +312,110 @@ fn level(values: &mut [f64], width: usize, leveling: Leveling) {
         for value in values.iter_mut().skip(band).step_by(width) {
             *value = (*value - mean) / deviation;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearfar_core::{Finite, Positive};
+
+    #[test]
+    fn samples_that_are_no_numbers_are_refused() -> Result<(), Error> {
+        let front_end = FrontEnd::new(&LogMel::speech(8_000))?;
+        for (rate, wrong) in [
+            (8_000, f32::NAN),
+            (8_000, f32::INFINITY),
+            (16_000, f32::NAN),
+        ] {
+            let mut samples = vec![0.25; 3_000];
+            samples[1_000] = wrong;
+            let error = front_end
+                .frames(&Sound { rate, samples })
+                .expect_err("no number");
+            assert!(error.to_string().contains("a sound: sample "), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn each_band_is_leveled_by_itself() {
+        // Two bands, three frames; the second does not change.
+        let frames = [1.0, 7.0, 3.0, 7.0, 5.0, 7.0];
+        let leveled = |leveling| {
+            let mut values = frames;
+            level(&mut values, 2, leveling);
+            values
+        };
+        assert_eq!(leveled(Leveling::None), frames);
+        assert_eq!(leveled(Leveling::Mean), [-2.0, 0.0, 0.0, 0.0, 2.0, 0.0]);
+        let scale = (8.0f64 / 3.0).sqrt(); // The variance has the number of frames below it.
+        let expected = [-2.0 / scale, 0.0, 0.0, 0.0, 2.0 / scale, 0.0];
+        assert_eq!(leveled(Leveling::MeanAndDeviation), expected);
+    }
+
+    #[test]
+    fn what_is_far_below_the_loudest_is_lifted() -> Result<(), Error> {
+        let settings = |log| LogMel {
+            log,
+            ..LogMel::speech(8_000)
+        };
+        let floor = Positive::literal(1e-10);
+        let range = Some(Positive::literal(30.0));
+        for (log, input, expected) in [
+            (Log::Whisper {}, [1.0, 1e-3, 1e-9], [1.0, 0.25, -1.0]),
+            (
+                Log::Decibels { floor, range },
+                [1.0, 1e-2, 1e-9],
+                [0.0, -20.0, -30.0],
+            ),
+            (
+                Log::Decibels { floor, range: None },
+                [1.0, 1e-9, 0.0],
+                [0.0, -90.0, -100.0],
+            ),
+            (Log::None {}, [1.0, 0.5, 0.0], [1.0, 0.5, 0.0]),
+        ] {
+            let mut values = input;
+            FrontEnd::new(&settings(log))?.logarithm(&mut values);
+            for (found, expected) in values.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-12, "{log:?}: {values:?}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn soft_sounds_are_as_loud_as_they_must_be_and_loud_ones_stay() -> Result<(), Error> {
+        let front_end = |loudness| {
+            FrontEnd::new(&LogMel {
+                log: Log::None {},
+                leveling: Leveling::None,
+                loudness,
+                ..LogMel::speech(8_000)
+            })
+        };
+        let sound = |peak: f32| Sound {
+            rate: 8_000,
+            samples: (0..800).map(|it| peak * (it as f32 * 0.3).sin()).collect(),
+        };
+        let level = Some(Finite::literal(-20.0)); // A root mean square of 0.1.
+        let first = |peak, loudness| -> Result<f64, Error> {
+            let frames = front_end(loudness)?.frames(&sound(peak))?;
+            Ok(frames.values.iter().map(|&it| f64::from(it)).sum())
+        };
+        let (soft, lifted) = (first(0.01, level)?, first(0.01, None)?);
+        let ratio = (0.1f64 / 0.01).powi(2) * 2.0; // A sine has half of the power of its peak.
+        assert!(
+            (soft / lifted / ratio - 1.0).abs() < 0.01,
+            "{soft} {lifted}"
+        );
+        assert_eq!(first(0.5, level)?, first(0.5, None)?);
+        let silence = Sound {
+            rate: 8_000,
+            samples: vec![0.0; 800],
+        };
+        assert_eq!(front_end(level)?.frames(&silence)?.mean(), 0.0);
+        Ok(())
     }
 }

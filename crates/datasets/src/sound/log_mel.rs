@@ -1,6 +1,6 @@
 //! What is done to make log-mel frames, and how others do it.
 
-use nearfar_core::Positive;
+use nearfar_core::{Finite, Positive};
 use serde::{Deserialize, Serialize};
 
 use super::RATES;
@@ -88,6 +88,9 @@ settings_over_presets! {
         drop_last: bool,
         /// How the frames of a sound are put on one level.
         leveling: Leveling,
+        /// The least loudness, the root mean square of all samples in dB of full scale: a softer sound is made as loud. Where nothing
+        /// is said sounds stay as they are.
+        loudness: Option<Finite>,
     }
 }
 
@@ -138,6 +141,8 @@ pub enum MelNorm {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Log {
+    /// None: what is in a band as it is.
+    None {},
     /// `ln max(x, floor)`.
     Natural {
         /// Where silence ends.
@@ -226,6 +231,7 @@ impl LogMel {
             },
             drop_last: false,
             leveling: Leveling::MeanAndDeviation,
+            loudness: None,
         };
         // What the three others share.
         let centered = Self {
@@ -307,6 +313,14 @@ impl LogMel {
                 self.mels
             ));
         }
+        if let Some(loudness) = self.loudness
+            && !(-200.0..=200.0).contains(&loudness.get())
+        {
+            return wrong(format!(
+                "`loudness` is {} dB; from -200 to 200 are possible, and full scale is at 0",
+                loudness.get()
+            ));
+        }
         let ordered = 0.0 <= self.low && self.low < self.high && self.high <= half;
         if !ordered {
             return wrong(format!(
@@ -365,6 +379,13 @@ mod tests {
             (narrow.mels, narrow.hop, narrow.norm),
             (40, 160, MelNorm::Slaney)
         );
+        let lifted = LogMel {
+            loudness: Some(Finite::literal(-30.0)),
+            log: Log::None {},
+            ..LogMel::default()
+        };
+        let resolved = toml::to_string(&lifted).expect("plain settings");
+        assert_eq!(toml::from_str::<LogMel>(&resolved)?, lifted);
         let telephone: LogMel = toml::from_str("rate = 8000")?;
         assert_eq!(telephone, LogMel::speech(8_000));
         let in_samples = (
@@ -389,6 +410,8 @@ mod tests {
             ("low = 8000.0", "from 8000 to 8000 Hz"),
             ("high = nan", "from 20 to NaN Hz"),
             ("power = 0.0", "greater than 0"),
+            ("loudness = nan", "finite"),
+            ("loudness = 300.0", "`loudness` is 300"),
             ("mel = 3", "unknown field `mel`"),
         ] {
             let error = toml::from_str::<LogMel>(text).expect_err(text).to_string();

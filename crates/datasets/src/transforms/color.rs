@@ -15,7 +15,7 @@ use crate::{Error, Image, Value};
 /// hue          turned about the circle of hues         by a part of it, from −hue to hue
 /// ```
 ///
-/// Each result is cut to 0 … 1. Saturation and hue leave images of one channel alone, and those of other than three channels are
+/// Each result is cut to 0 … 1; of an image that goes beyond, such as a normalized one, to what it has. Saturation and hue leave images of one channel alone, and those of other than three channels are
 /// refused. A strength of 0 changes nothing.
 ///
 /// After torchvision's `ColorJitter`, where the order is random and grays have the older weights of ITU-R BT.601.
@@ -58,19 +58,22 @@ impl Transform for ColorChange {
         let contrast = 1.0 + within(self.contrast);
         let saturation = 1.0 + within(self.saturation);
         let hue = within(self.hue);
+        let ends = image.values.iter().fold([0f64, 1.0], |[low, high], &it| {
+            [low.min(f64::from(it)), high.max(f64::from(it))]
+        });
         if self.brightness.get() > 0.0 {
-            blend(&mut image, brightness, |_| 0.0);
+            blend(&mut image, ends, brightness, |_| 0.0);
         }
         if self.contrast.get() > 0.0 {
             let grays = image.values.len() / image.channels;
             let mean = (0..grays).map(|at| gray(&image, at)).sum::<f64>() / grays.max(1) as f64;
-            blend(&mut image, contrast, |_| mean);
+            blend(&mut image, ends, contrast, |_| mean);
         }
         if image.channels == 3 && self.saturation.get() > 0.0 {
             let grays: Vec<f64> = (0..image.values.len() / 3)
                 .map(|at| gray(&image, at))
                 .collect();
-            blend(&mut image, saturation, |at| grays[at]);
+            blend(&mut image, ends, saturation, |at| grays[at]);
         }
         if image.channels == 3 && self.hue.get() > 0.0 {
             let area = image.height * image.width;
@@ -95,13 +98,13 @@ fn gray(image: &Image, at: usize) -> f64 {
     }
 }
 
-/// Every value so many times as far from another one, which each pixel has.
-fn blend(image: &mut Image, factor: f64, from: impl Fn(usize) -> f64) {
+/// Every value so many times as far from another one, which each pixel has, and between two ends.
+fn blend(image: &mut Image, [low, high]: [f64; 2], factor: f64, from: impl Fn(usize) -> f64) {
     let area = (image.height * image.width).max(1);
     for plane in image.values.chunks_exact_mut(area) {
         for (at, value) in plane.iter_mut().enumerate() {
             let from = from(at);
-            *value = (from + factor * (f64::from(*value) - from)).clamp(0.0, 1.0) as f32;
+            *value = (from + factor * (f64::from(*value) - from)).clamp(low, high) as f32;
         }
     }
 }
@@ -161,6 +164,27 @@ mod tests {
         let odd = [-0.5, 0.25, 1.5];
         assert_eq!(changed(&STILL, &odd, 3, 0), odd); // Nor is anything cut.
         assert_eq!(changed(&STILL, &odd, 1, 0), odd);
+    }
+
+    #[test]
+    fn normalized_images_keep_what_is_below_zero() {
+        let strength = Fraction::literal(0.3);
+        let darker = ColorChange {
+            brightness: strength,
+            ..STILL
+        };
+        for position in 0..20 {
+            let found = changed(&darker, &[-2.0, 0.5, 2.5], 1, position);
+            let factor = found[1] / 0.5;
+            assert!(
+                (found[0] - (-2.0 * factor).max(-2.0)).abs() < 1e-6,
+                "{found:?}"
+            );
+            assert!(
+                (found[2] - (2.5 * factor).min(2.5)).abs() < 1e-6,
+                "{found:?}"
+            );
+        }
     }
 
     #[test]

@@ -85,21 +85,20 @@ impl Elastic {
         let drawn: Vec<f64> = (0..tall * wide)
             .map(|_| rng.uniform_between(-1.0, 1.0))
             .collect();
-        let smooth = |values: &mut dyn Iterator<Item = f64>| -> f64 {
-            values
-                .zip(&curve)
-                .map(|(value, weight)| value * weight)
-                .sum()
+        // The numbers from a place on, so many places apart.
+        let smooth = |values: &[f64], apart: usize| -> f64 {
+            let pairs = values.iter().step_by(apart).zip(&curve);
+            pairs.map(|(value, weight)| value * weight).sum()
         };
         let mut rows = Vec::with_capacity(tall * width);
         for row in drawn.chunks_exact(wide) {
-            rows.extend((0..width).map(|x| smooth(&mut row[x..].iter().copied())));
+            rows.extend((0..width).map(|x| smooth(&row[x..], 1)));
         }
         let mut field = Vec::with_capacity(height * width);
         for y in 0..height {
-            field.extend((0..width).map(|x| {
-                self.alpha.get() * smooth(&mut rows[y * width + x..].iter().step_by(width).copied())
-            }));
+            field.extend(
+                (0..width).map(|x| self.alpha.get() * smooth(&rows[y * width + x..], width)),
+            );
         }
         field
     }

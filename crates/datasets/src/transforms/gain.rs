@@ -3,11 +3,11 @@
 use nearfar_core::{NonNegative, Rng};
 use serde::{Deserialize, Serialize};
 
-use super::{Transform, sound};
+use super::{Transform, decibels, sound};
 use crate::{Error, Value};
 
 /// Makes a sound louder or softer, by an amount in dB that is uniform within its bounds: samples times `10^(dB / 20)`. They may go
-/// beyond full scale, since nothing is cut off.
+/// beyond full scale, since nothing is cut off. More than 200 dB are refused.
 ///
 /// It changes sounds, before frames are made of them. Frames that are leveled by their mean take it away again, but for what lies at
 /// the floor of the logarithm.
@@ -29,7 +29,7 @@ impl Default for Gain {
 impl Transform for Gain {
     fn apply(&self, value: Value, rng: &mut Rng) -> Result<Value, Error> {
         let mut sound = sound(value, "gain")?;
-        let bound = self.decibels.get();
+        let bound = decibels("gain.decibels", self.decibels.get())?;
         let factor = 10f64.powf(rng.uniform_between(-bound, bound) / 20.0) as f32;
         sound.samples.iter_mut().for_each(|it| *it *= factor);
         Ok(Value::Sound(sound))
@@ -75,6 +75,8 @@ mod tests {
             (0.1..0.13).contains(&least) && (8.0..=10.0).contains(&most),
             "{least} {most}"
         );
+        let error = factor(201.0, 0).expect_err("too loud").to_string();
+        assert!(error.contains("`gain.decibels` is 201 dB"), "{error}");
         Ok(())
     }
 }

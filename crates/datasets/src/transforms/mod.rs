@@ -165,6 +165,17 @@ fn sound(value: Value, transform: &str) -> Result<Sound, Error> {
     }
 }
 
+/// A number of dB between silence and what 32 bits can hold; beyond, samples become infinite or nothing.
+fn decibels(setting: &str, value: f64) -> Result<f64, Error> {
+    const MOST: f64 = 200.0;
+    if value.abs() > MOST {
+        return Err(Error::Settings(format!(
+            "`{setting}` is {value} dB; from -{MOST} to {MOST} are possible"
+        )));
+    }
+    Ok(value)
+}
+
 /// The frames that a transform of frames was given.
 fn frames(value: Value, transform: &str) -> Result<Frames, Error> {
     match value {

@@ -3,12 +3,12 @@
 use nearfar_core::{Finite, Fraction, Rng};
 use serde::{Deserialize, Serialize};
 
-use super::{Transform, sound};
+use super::{Transform, decibels, sound};
 use crate::{Error, Value};
 
 /// Adds white noise to a sound, now and then: normal numbers, so loud that the power of the sound is a number of dB above theirs, which
 /// is uniform between `low` and `high`. (10 dB are a voice in a loud room, 40 dB are hardly heard.) A sound of zeros has no power and
-/// stays as it is.
+/// stays as it is. Both ends are from -200 to 200 dB.
 ///
 /// It changes sounds, before frames are made of them; for frames there is `noise`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,9 @@ impl Transform for WhiteNoise {
     fn apply(&self, value: Value, rng: &mut Rng) -> Result<Value, Error> {
         let mut sound = sound(value, "white_noise")?;
         let is_noisy = rng.chance(self.probability.get());
-        let ratio = rng.uniform_between(self.low.get(), self.high.get());
+        let low = decibels("white_noise.low", self.low.get())?;
+        let high = decibels("white_noise.high", self.high.get())?;
+        let ratio = rng.uniform_between(low, high);
         if is_noisy {
             let squares = sound.samples.iter().map(|&it| f64::from(it).powi(2));
             let power = squares.sum::<f64>() / sound.samples.len().max(1) as f64;
@@ -104,5 +106,23 @@ mod tests {
             ..noise
         };
         assert_eq!(noisy(&never, &[0.5, -0.5], 1), [0.5, -0.5]);
+        let wild = WhiteNoise {
+            low: Finite::literal(-1e6),
+            ..WhiteNoise::default()
+        };
+        let sound = Sound {
+            rate: 8_000,
+            samples: vec![0.5],
+        };
+        let mut rng = Seed(1).rng(Purpose::Augmentation, 0);
+        let error = wild
+            .apply(Value::Sound(sound), &mut rng)
+            .expect_err("too loud");
+        assert!(
+            error
+                .to_string()
+                .contains("`white_noise.low` is -1000000 dB"),
+            "{error}"
+        );
     }
 }
