@@ -62,17 +62,19 @@ fn changed(
     {
         (value, front_end) = (Value::Sound(sound), Some(of_sound));
     }
-    let frames = |value| match (value, front_end) {
-        (Value::Sound(sound), Some(front_end)) => Value::Frames(front_end.frames(&sound)?),
-        (value, _) => value,
+    let frames = |value| -> Result<Value, Box<dyn Error>> {
+        Ok(match (value, front_end) {
+            (Value::Sound(sound), Some(front_end)) => Value::Frames(front_end.frames(&sound)?),
+            (value, _) => value,
+        })
     };
     for transform in augmentation {
         if !transform.changes_sounds() {
-            value = frames(value);
+            value = frames(value)?;
         }
         value = transform.apply(value, &mut rng)?;
     }
-    Ok(frames(value))
+    frames(value)
 }
 
 /// A value as pixels.
