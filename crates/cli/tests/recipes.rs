@@ -22,7 +22,9 @@ fn stand_in(recipe: &str, folder: &Path) -> String {
             } else {
                 12
             };
+            // Small where the model reads small images: baselines of large ones take long.
             let size = settings.get("size").and_then(toml::Value::as_integer);
+            let size = size.filter(|_| document["model"].get("koch").is_some());
             toml(&format!(
                 "it.glyphs = {{ classes = {classes}, test_classes = 4, samples = 14, size = {} }}",
                 size.unwrap_or(28)
