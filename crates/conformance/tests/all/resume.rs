@@ -498,6 +498,7 @@ impl Generated {
             | ModelConfig::Resnet(_)
             | ModelConfig::Unet(_)
             | ModelConfig::Vit(_) => glyphs(16),
+            ModelConfig::Ahmed(_) => glyphs(28),
             ModelConfig::Voxnet(_) => {
                 let shape = InputShape::Volume {
                     channels: 1,
