@@ -2,7 +2,7 @@
 //!
 //! - [`golden`] reads values that other libraries gave for the same functions, and [`mapper`] turns each of their functions
 //!   into our object. `tests/all/golden.rs` compares the two.
-//! - `tests/all/resume.rs`: a run that was stopped and continued equals one that never stopped, bit for bit.
+//! - `tests/all/resume/`: a run that was stopped and continued equals one that never stopped, bit for bit.
 //! - `tests/all/table.rs` and `tests/all/agreement.rs`: every loss with every miner on awkward batches, and the fast way of a
 //!   loss beside its plain one.
 //!

@@ -1,18 +1,14 @@
-//! A run that was stopped and continued equals one that never stopped, bit for bit, on any number of threads.
+//! Runs that are stopped: each loss, sampler, optimizer and model in at least one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::num::NonZeroUsize;
 
 use candle_core::{DType, Device};
-use nearfar_core::{BoxError, Finite, Loss, NonNegative, Positive, Purpose, Seed, Span};
+use nearfar_core::{Finite, Loss, NonNegative, Span};
 use nearfar_datasets::{
-    AnchorNeighborhood, Annotation, CategoryBalance, ClassesBySamples, Dataset, Episode, Error,
-    FixedTriplets, Frames, Glyphs, GraphSampler, GreedyCoreset, HardClasses, HardNegatives,
-    Hierarchical, Loader, LossProportional, MagnetClusters, NoDuplicates, PairSampler, Sample,
-    SamplerConfig, Seen, Shuffled, Solids, TuplesToWeights, Value,
+    AnchorNeighborhood, CategoryBalance, ClassesBySamples, Episode, FixedTriplets, GraphSampler,
+    GreedyCoreset, HardClasses, HardNegatives, Hierarchical, LossProportional, MagnetClusters,
+    NoDuplicates, PairSampler, SamplerConfig, Shuffled, TuplesToWeights,
 };
 use nearfar_losses::{
     CrossBatchMemory, Family, LossConfig, Matryoshka, Memory, Nesting, Penalty, Reads, Regularized,
@@ -20,38 +16,29 @@ use nearfar_losses::{
 };
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{
-    Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, InputShape, Koch, Lstm, Mlp,
-    ModelConfig, Mvcnn, Params, Resnet, ResnetStem, SpeakerLstm, Unet, Vit, Voxnet,
+    Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Lstm, Mlp, ModelConfig, Mvcnn,
+    Resnet, ResnetStem, SpeakerLstm, Unet, Vit, Voxnet,
 };
-use nearfar_trainer::schedule::Cosine;
-use nearfar_trainer::{
-    Answer, Checkpoint, Checkpoints, Ended, Event, OptimizerConfig, Options, Run, ScheduleConfig,
-    Trainer, Watch, fit,
-};
+use nearfar_trainer::OptimizerConfig;
 
-use crate::joined::{joined, reads_pairs, takes_miner};
-
-const CLASSES: usize = 6;
-const SAMPLES: usize = 6;
-/// Two epochs of three batches, and one more.
-const STEPS: u64 = 7;
-const SEED: Seed = Seed(17);
+use super::CLASSES;
+use crate::joined::{joined, takes_miner};
 
 /// A run as a run file says it.
 #[derive(Clone, Debug)]
-struct Case {
-    loss: LossConfig,
-    miner: Option<MinerConfig>,
-    sampler: SamplerConfig,
-    optimizer: OptimizerConfig,
-    model: ModelConfig,
-    accumulate: u64,
-    around: Around,
+pub(super) struct Case {
+    pub(super) loss: LossConfig,
+    pub(super) miner: Option<MinerConfig>,
+    pub(super) sampler: SamplerConfig,
+    pub(super) optimizer: OptimizerConfig,
+    pub(super) model: ModelConfig,
+    pub(super) accumulate: u64,
+    pub(super) around: Around,
 }
 
 /// What is around a loss, or beside it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Around {
+pub(super) enum Around {
     Nothing,
     /// Past batches.
     Memory,
@@ -300,7 +287,7 @@ fn fits(loss: &LossConfig, sampler: &SamplerConfig) -> bool {
 }
 
 /// Each loss with miners, samplers, optimizers and models in rotation, until each of them had its turn.
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     // Of pairs that share no row there is no difference of two scores, and a score is no class.
     let unfit = ["margin_mse", "softmax_nli"];
     let all = LossConfig::all().into_iter();
@@ -354,7 +341,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Losses of losses, and losses that remember side by side.
-fn cases_around() -> Vec<Case> {
+pub(super) fn cases_around() -> Vec<Case> {
     let sampler = |name: &str| {
         let all = SamplerConfig::all();
         let config = all.iter().find(|it| it.name() == name).expect("known");
@@ -401,7 +388,7 @@ fn cases_around() -> Vec<Case> {
 }
 
 /// The loss of a case, with what is around it.
-fn loss_of(case: &Case, (classes, width): (usize, usize)) -> Box<dyn Loss> {
+pub(super) fn loss_of(case: &Case, (classes, width): (usize, usize)) -> Box<dyn Loss> {
     let of_width = |config: &LossConfig, width: usize| {
         joined(config, case.miner.as_ref(), (classes, width), DType::F32)
     };
@@ -455,338 +442,6 @@ fn loss_of(case: &Case, (classes, width): (usize, usize)) -> Box<dyn Loss> {
                 sum.push(NonNegative::literal(0.5), loss);
             }
             Box::new(sum)
-        }
-    }
-}
-
-/// Generated samples of a kind that a model reads.
-struct Generated {
-    kind: Kind,
-    labels: Vec<u32>,
-    targets: Vec<f32>,
-}
-
-enum Kind {
-    Features,
-    Tokens,
-    Frames,
-    Glyphs(Glyphs, usize),
-    Solids(Solids, InputShape),
-}
-
-/// Images of this side.
-fn glyphs(side: usize) -> Kind {
-    let glyphs = Glyphs::new(CLASSES, SAMPLES, side, SEED);
-    Kind::Glyphs(glyphs.expect("a few"), side)
-}
-
-fn solids(seen: Seen, shape: InputShape) -> Kind {
-    let solids = Solids::new(CLASSES, SAMPLES, seen, SEED);
-    Kind::Solids(solids.expect("a few"), shape)
-}
-
-const FEATURES: usize = 8;
-const VOCABULARY: usize = 20;
-
-impl Generated {
-    fn new(model: &ModelConfig, scored: bool) -> Self {
-        let kind = match model {
-            ModelConfig::Conv4(_)
-            | ModelConfig::Convnext(_)
-            | ModelConfig::DenseConv(_)
-            | ModelConfig::MnistTwin(_)
-            | ModelConfig::Resnet(_)
-            | ModelConfig::Unet(_)
-            | ModelConfig::Vit(_) => glyphs(16),
-            ModelConfig::Ahmed(_) => glyphs(28),
-            ModelConfig::Voxnet(_) => {
-                let shape = InputShape::Volume {
-                    channels: 1,
-                    depth: 11,
-                    height: 11,
-                    width: 11,
-                };
-                solids(Seen::Volumes { size: 11 }, shape)
-            }
-            ModelConfig::Mvcnn(_) => {
-                let (views, size) = (3, 8);
-                let shape = InputShape::Views {
-                    views,
-                    channels: 1,
-                    height: size,
-                    width: size,
-                };
-                solids(Seen::Views { views, size }, shape)
-            }
-            ModelConfig::DeepSets(_) => {
-                let shape = InputShape::Frames { features: 3 };
-                solids(Seen::Points { most: 9 }, shape)
-            }
-            ModelConfig::Koch(_) => glyphs(65),
-            ModelConfig::Bert(_) | ModelConfig::CharBilstm(_) | ModelConfig::Lstm(_) => {
-                Kind::Tokens
-            }
-            ModelConfig::SpeakerLstm(_) | ModelConfig::Tristounet(_) => Kind::Frames,
-            _ => Kind::Features,
-        };
-        let labels: Vec<u32> = (0..CLASSES * SAMPLES)
-            .map(|it| (it / SAMPLES) as u32)
-            .collect();
-        let targets = match scored {
-            true => (0..labels.len()).map(|it| 1.0 + (it % 5) as f32).collect(),
-            false => Vec::new(),
-        };
-        Self {
-            kind,
-            labels,
-            targets,
-        }
-    }
-
-    fn shape(&self) -> InputShape {
-        match self.kind {
-            Kind::Solids(_, ref shape) => shape.clone(),
-            Kind::Features => InputShape::Features(FEATURES),
-            Kind::Tokens => InputShape::Tokens {
-                vocabulary: VOCABULARY,
-            },
-            Kind::Frames => InputShape::Frames { features: FEATURES },
-            Kind::Glyphs(_, side) => InputShape::Image {
-                channels: 1,
-                height: side,
-                width: side,
-            },
-        }
-    }
-
-    fn value(&self, index: u32) -> Result<Value, Error> {
-        let class = self.labels[index as usize];
-        let mut rng = SEED.rng(Purpose::Generation, u64::from(index));
-        Ok(match &self.kind {
-            Kind::Glyphs(glyphs, _) => glyphs.sample(index)?.inputs.remove(0),
-            Kind::Solids(solids, _) => solids.sample(index)?.inputs.remove(0),
-            Kind::Features => {
-                let mut center = SEED.rng(Purpose::Generation, 1000 + u64::from(class));
-                let numbers = (0..FEATURES).map(|_| 2.0 * center.normal() + rng.normal());
-                Value::Features(numbers.map(|it| it as f32).collect())
-            }
-            Kind::Frames => {
-                let mut center = SEED.rng(Purpose::Generation, 1000 + u64::from(class));
-                let count = 2 + rng.below(5);
-                let means: Vec<f64> = (0..FEATURES).map(|_| 2.0 * center.normal()).collect();
-                let numbers = (0..count).flat_map(|_| &means).map(|it| it + rng.normal());
-                Value::Frames(Frames {
-                    count,
-                    width: FEATURES,
-                    values: numbers.map(|it| it as f32).collect(),
-                })
-            }
-            Kind::Tokens => {
-                let length = 2 + rng.below(5);
-                let words = (0..length).map(|_| 2 + (3 * class as usize + rng.below(4)) % 18);
-                Value::Tokens(words.map(|it| it as u32).collect())
-            }
-        })
-    }
-}
-
-impl Dataset for Generated {
-    fn labels(&self) -> &[u32] {
-        &self.labels
-    }
-
-    fn sample(&self, index: u32) -> Result<Sample, Error> {
-        let mut inputs = vec![self.value(index)?];
-        if !self.targets.is_empty() {
-            inputs.push(self.value((7 * index + 3) % self.labels.len() as u32)?);
-        }
-        Ok(Sample { inputs })
-    }
-
-    fn annotation(&self) -> Annotation {
-        match self.targets.is_empty() {
-            true => Annotation::Classes,
-            false => Annotation::ScoredPairs,
-        }
-    }
-
-    fn targets(&self) -> &[f32] {
-        &self.targets
-    }
-}
-
-fn run(case: &Case) -> Run {
-    let scored = reads_pairs(&case.loss) || case.around == Around::Views;
-    let data = Arc::new(Generated::new(&case.model, scored));
-    let params = Params::new(SEED, DType::F32, &Device::Cpu).expect("f32 is possible");
-    let tower = case
-        .model
-        .build(&data.shape(), &params)
-        .expect("it reads this");
-    let size = (CLASSES, tower.width());
-    let loss = loss_of(case, size);
-    let options = Options {
-        seed: SEED,
-        accumulate: NonZeroU64::new(case.accumulate).expect("at least one"),
-        clip_norm: Some(Positive::literal(1.0)),
-        ..Options::default()
-    };
-    let cosine = ScheduleConfig::Cosine(Cosine {
-        warmup: 2,
-        ..Cosine::default()
-    });
-    let schedule = cosine
-        .build(case.optimizer.learning_rate(), Some(STEPS))
-        .expect("it fits");
-    let optimizer = case.optimizer.build().expect("it fits");
-    let trainer = Trainer::new(vec![tower], loss, optimizer, schedule, options).expect("it fits");
-    let sampler = case.sampler.build(&*data).expect("it fits");
-    let loader = Loader::new(data, sampler, SEED, Device::Cpu).threads(2);
-    Run::new(trainer, Box::new(loader))
-}
-
-fn store(folder: &Path) -> Checkpoints {
-    Checkpoints::open(folder, "run", 2).expect("a folder of the test")
-}
-
-/// Goes on until the end, or until a step is done, and saves there.
-fn go(case: &Case, run: Run, folder: &Path, stop: Option<u64>) -> Run {
-    let flag = run.signals.stop.clone();
-    let asks = Watch::new(move |trainer: &Trainer, event: &Event<'_>| {
-        let position = trainer.position();
-        if matches!(event, Event::Start | Event::Step { .. }) && Some(position.step) == stop {
-            flag.store(true, Ordering::Relaxed);
-        }
-        Ok(Answer::GoOn)
-    });
-    let mut run = run.watched_by("asks", asks);
-    let store = store(folder);
-    let save = &mut |checkpoint: &Checkpoint| -> Result<(), BoxError> {
-        Ok(store.save(checkpoint).map(drop)?)
-    };
-    let ended = fit(&mut run, Span::Steps(STEPS), save);
-    let ended = ended.unwrap_or_else(|error| panic!("{case:?}: {error}"));
-    let wanted = if stop.is_some() {
-        Ended::Stopped
-    } else {
-        Ended::Reached
-    };
-    assert_eq!(ended, wanted);
-    run
-}
-
-/// The bytes of the newest checkpoint: parameters, what the optimizer remembers, all other state, and the position.
-fn newest(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let names = store(folder).names().expect("a folder of the test");
-    let path = folder.join(names.last().expect("it was saved"));
-    let entries = std::fs::read_dir(path).expect("a checkpoint");
-    entries
-        .map(|entry| {
-            let entry = entry.expect("a file");
-            let name = entry.file_name().to_string_lossy().into_owned();
-            (name, std::fs::read(entry.path()).expect("a file"))
-        })
-        .collect()
-}
-
-/// On a pool of so many threads, so that what candle and the kernels divide is divided among them.
-fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .stack_size(16 << 20) // Graphs are dropped by recursion.
-        .build()
-        .expect("a few threads");
-    pool.install(work)
-}
-
-fn straight(case: &Case, threads: usize) -> (BTreeMap<String, Vec<u8>>, u64) {
-    on_threads(threads, || {
-        let folder = tempfile::tempdir().expect("a folder");
-        let run = go(case, run(case), folder.path(), None);
-        (newest(folder.path()), run.trainer.counters().learned)
-    })
-}
-
-/// Stopped after a step on two threads, and continued from disk on four.
-fn in_two_parts(case: &Case, stop: u64) -> BTreeMap<String, Vec<u8>> {
-    let folder = tempfile::tempdir().expect("a folder");
-    on_threads(2, || drop(go(case, run(case), folder.path(), Some(stop))));
-    on_threads(4, || {
-        let loaded = store(folder.path())
-            .latest()
-            .expect("whole")
-            .expect("it was saved");
-        assert_eq!(loaded.checkpoint.position.step, stop);
-        assert!(loaded.skipped.is_empty(), "nothing is damaged");
-        let mut second = run(case);
-        second.restore(&loaded.checkpoint).expect("its own");
-        go(case, second, folder.path(), None);
-    });
-    newest(folder.path())
-}
-
-fn assert_same(
-    one: &BTreeMap<String, Vec<u8>>,
-    other: &BTreeMap<String, Vec<u8>>,
-    place: &str,
-    case: &Case,
-) {
-    let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(one), names(other), "{place}: {case:?}");
-    for (name, bytes) in one {
-        assert!(bytes == &other[name], "{name} differs {place}: {case:?}");
-    }
-}
-
-/// The same on any number of threads, and in two parts.
-fn holds(number: usize, case: &Case) -> BTreeMap<String, Vec<u8>> {
-    let (once, learned) = straight(case, 1);
-    assert!(learned > 0, "there is something to learn: {case:?}");
-    for threads in [2, 4] {
-        let (again, _) = straight(case, threads);
-        assert_same(&once, &again, &format!("on {threads} threads"), case);
-    }
-    // Before the first step, in the middle of an epoch, and at its end, which differ from case to case.
-    let stops: Vec<u64> = match cfg!(feature = "long") {
-        true => (0..STEPS).collect(),
-        false => vec![number as u64 % 4, 4 + number as u64 % 3],
-    };
-    for stop in stops {
-        let parts = in_two_parts(case, stop);
-        assert_same(&once, &parts, &format!("when stopped after {stop}"), case);
-    }
-    once
-}
-
-#[test]
-fn stopped_and_continued_equals_never_stopped_for_every_loss_on_any_number_of_threads() {
-    for (number, case) in cases().iter().enumerate() {
-        holds(number, case);
-    }
-}
-
-#[test]
-fn it_does_so_for_losses_around_losses_and_what_they_remember() {
-    for (number, case) in cases_around().iter().enumerate() {
-        let files = holds(number, case);
-        // What they remember is in the checkpoint, by name.
-        let has = |name: &str| {
-            let found = |bytes: &Vec<u8>| bytes.windows(name.len()).any(|it| it == name.as_bytes());
-            assert!(files.values().any(found), "{name} of {case:?}");
-        };
-        match case.around {
-            Around::Memory => has("memory.rows"),
-            Around::Lengths if case.loss.name() == "triplet_margin" => {
-                has("matryoshka.8/memory.rows");
-                has("matryoshka.4/memory.rows");
-            }
-            Around::Lengths => has("matryoshka.4/centers"),
-            Around::Remembering => {
-                has("losses.1/index.clusters");
-                has("losses.2/");
-                has("losses.3/histogram");
-            }
-            Around::Nothing | Around::Regularizers | Around::Views => {}
         }
     }
 }
