@@ -87,7 +87,9 @@ pub(crate) fn side_by_side(
     let mut ours = Process::start(
         Command::new(std::env::current_exe()?)
             .args(["serve", name])
-            .args(rows),
+            .args(rows)
+            // As the command `nearfar` starts itself; each side as its users have it.
+            .envs(nearfar_trainer::ENVIRONMENT),
         threads,
     )?;
     // Where its tensors would fill the machine there is no other side.
@@ -180,8 +182,6 @@ impl Process {
     fn start(command: &mut Command, threads: usize) -> Result<Self, Error> {
         let mut child = command
             .env("RAYON_NUM_THREADS", threads.to_string())
-            // candle's own threads wait in a loop and take the cores from ours; the command `nearfar` sets the same.
-            .env("CANDLE_NUM_THREADS", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -16,12 +16,13 @@ mod embedding;
 mod evaluation;
 mod results;
 
+mod environment;
 mod exit;
 mod out;
 mod pages;
 mod progress;
 mod tensorboard;
-mod threads;
+
 
 use std::process::ExitCode;
 
@@ -33,7 +34,7 @@ use crate::exit::Error;
 use crate::out::Out;
 
 fn main() -> ExitCode {
-    threads::settle();
+    environment::settle();
     let cli = Cli::parse();
     let out = Out::new(&cli.global);
     match run(&cli, &out) {

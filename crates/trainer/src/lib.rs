@@ -20,10 +20,12 @@ mod run;
 pub mod checkpoint;
 mod lock;
 
+mod environment;
 mod error;
 mod large_stack;
 
 pub use checkpoint::{Checkpoint, Checkpoints, Loaded};
+pub use environment::ENVIRONMENT;
 pub use error::Error;
 pub use fit::{Answer, Ended, Event, Observer, Watch, fit};
 pub use gradients::Gradients;

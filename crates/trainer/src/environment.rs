@@ -1,0 +1,18 @@
+//! What libraries read from the environment when a program starts.
+
+/// What a program that trains on a CPU should find in its environment, by name; the command `nearfar` starts itself with it.
+///
+/// - candle's element-wise operations run in the thread that calls them (`CANDLE_NUM_THREADS`). They have threads of their own,
+///   beside those of the kernels and of the matrix products, which wait in a loop after each operation: a training step on two cores
+///   then takes up to three times as long.
+/// - The C library of Linux keeps memory that was given back (`MALLOC_…`, in bytes; other C libraries do not read them). By default
+///   it gives each tensor of more than 128 KiB back to the system and asks for the next one anew, page by page, which can take a
+///   third of a step. What is larger than 32 MiB still goes back.
+///
+/// Results do not depend on it. There are no functions to set these, and changing the environment of a running process is not safe.
+pub const ENVIRONMENT: [(&str, &str); 4] = [
+    ("CANDLE_NUM_THREADS", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "33554432"), // The most that it takes.
+    ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
+    ("MALLOC_TOP_PAD_", "67108864"),
+];
