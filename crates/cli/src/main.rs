@@ -23,7 +23,6 @@ mod pages;
 mod progress;
 mod tensorboard;
 
-
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};

@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use crate::host::serves;
 use crate::lanes::Element;
 use crate::pointwise::{self, Pointwise};
+use crate::slices;
 
 /// What the approximation adds to `x` before the hyperbolic tangent.
 const CUBE: f64 = 0.044715;
@@ -74,7 +75,15 @@ impl Gelu {
 
 impl Pointwise for Gelu {
     const NAME: &'static str = "gelu";
-    const COST: usize = 512;
+    const COST: usize = 64;
+
+    fn singles(&self, x: &[f32], y: &mut [f32]) {
+        slices::gelu::forward(x, y);
+    }
+
+    fn pull_singles(&self, x: &[f32], _: &[f32], gradient: &[f32], pulled: &mut [f32]) {
+        slices::gelu::backward(x, gradient, pulled);
+    }
 
     #[inline(always)]
     fn value<T: Element>(&self, x: T) -> T {

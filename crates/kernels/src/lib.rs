@@ -23,9 +23,13 @@ mod softplus;
 // Rows.
 mod l1_normalize;
 mod l2_normalize;
+mod layer_norm;
 mod rotary;
 mod softmax;
 mod standardize;
+
+// Rows of sequences.
+mod attention;
 
 // Columns.
 mod covariance;
@@ -58,6 +62,7 @@ pub mod reference;
 pub mod test_util;
 
 pub use absolute::absolute;
+pub use attention::{Heads, attention, weights as attention_weights};
 pub use conv::{Conv, conv};
 pub use conv_block::{ConvBlock, ConvBlockOutput, Norm, conv_block, conv_block_reference};
 pub use covariance::{covariance, variances_and_redundancy};
@@ -69,6 +74,7 @@ pub use hard_swish::hard_swish;
 pub use hinge::{hinge, relu};
 pub use l1_normalize::l1_normalize;
 pub use l2_normalize::{TINY_NORM, l2_normalize};
+pub use layer_norm::layer_norm;
 pub use leaky_relu::leaky_relu;
 pub use linear::linear;
 pub use lstm::{Direction, LstmStates, lstm, lstm_from, lstm_last, lstm_parameters};

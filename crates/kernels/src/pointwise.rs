@@ -20,6 +20,70 @@ pub(crate) trait Pointwise: Send + Sync + 'static {
 
     /// The gradient at `x`, where the value is `y` and the value's gradient is `gradient`.
     fn pull<T: Element>(&self, x: T, y: T, gradient: T) -> T;
+
+    /// The values of a slice of f32, for a function that has a way of its own for vectors.
+    fn singles(&self, x: &[f32], y: &mut [f32]) {
+        values(self, x, y);
+    }
+
+    /// The gradients of a slice of f32.
+    fn pull_singles(&self, x: &[f32], y: &[f32], gradient: &[f32], pulled: &mut [f32]) {
+        pulls(self, x, y, gradient, pulled);
+    }
+}
+
+fn values<T: Element, P: Pointwise + ?Sized>(function: &P, x: &[T], y: &mut [T]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = function.value(x);
+    }
+}
+
+fn pulls<T: Element, P: Pointwise + ?Sized>(
+    function: &P,
+    x: &[T],
+    y: &[T],
+    gradient: &[T],
+    pulled: &mut [T],
+) {
+    let sources = x.iter().zip(y).zip(gradient);
+    for (pulled, ((&x, &y), &g)) in pulled.iter_mut().zip(sources) {
+        *pulled = function.pull(x, y, g);
+    }
+}
+
+/// Which way a number type takes through a function.
+trait Numbers: Element {
+    fn values<P: Pointwise>(function: &P, x: &[Self], y: &mut [Self]) {
+        values(function, x, y);
+    }
+
+    fn pulls<P: Pointwise>(
+        function: &P,
+        x: &[Self],
+        y: &[Self],
+        gradient: &[Self],
+        pulled: &mut [Self],
+    ) {
+        pulls(function, x, y, gradient, pulled);
+    }
+}
+
+impl Numbers for f64 {}
+
+impl Numbers for f32 {
+    fn values<P: Pointwise>(function: &P, x: &[Self], y: &mut [Self]) {
+        function.singles(x, y);
+    }
+
+    fn pulls<P: Pointwise>(
+        function: &P,
+        x: &[Self],
+        y: &[Self],
+        gradient: &[Self],
+        pulled: &mut [Self],
+    ) {
+        function.pull_singles(x, y, gradient, pulled);
+    }
 }
 
 /// Applies a function to a tensor that [`crate::host::serves`] accepts.
@@ -49,18 +113,16 @@ impl<P: Pointwise> CustomOp1 for Op<P> {
     }
 }
 
-fn forward<T: Element, P: Pointwise>(function: &P, x: &[T]) -> Vec<T> {
+fn forward<T: Numbers, P: Pointwise>(function: &P, x: &[T]) -> Vec<T> {
     let mut y = vec![T::ZERO; x.len()];
     let tasks = y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).collect();
     run(x.len() * P::COST, tasks, |(y, x): (&mut [T], &[T])| {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = function.value(x);
-        }
+        T::values(function, x, y);
     });
     y
 }
 
-fn backward<T: Element, P: Pointwise>(function: &P, x: &[T], y: &[T], gradient: &[T]) -> Vec<T> {
+fn backward<T: Numbers, P: Pointwise>(function: &P, x: &[T], y: &[T], gradient: &[T]) -> Vec<T> {
     let mut pulled = vec![T::ZERO; x.len()];
     let sources = x
         .chunks(CHUNK)
@@ -70,16 +132,7 @@ fn backward<T: Element, P: Pointwise>(function: &P, x: &[T], y: &[T], gradient: 
     run(
         x.len() * P::COST,
         tasks,
-        |(pulled, ((x, y), gradient)): (&mut [T], _)| {
-            for (((pulled, &x), &y), &g) in pulled
-                .iter_mut()
-                .zip::<&[T]>(x)
-                .zip::<&[T]>(y)
-                .zip::<&[T]>(gradient)
-            {
-                *pulled = function.pull(x, y, g);
-            }
-        },
+        |(pulled, ((x, y), gradient)): (&mut [T], _)| T::pulls(function, x, y, gradient, pulled),
     );
     pulled
 }

@@ -5,6 +5,7 @@
 //! to be compared with.
 
 pub use crate::absolute::reference as absolute;
+pub use crate::attention::reference as attention;
 pub use crate::conv::reference as conv;
 pub use crate::conv_block::conv_block_reference as conv_block;
 pub use crate::covariance::{
@@ -17,6 +18,7 @@ pub use crate::gelu::reference_tanh as gelu_tanh;
 pub use crate::hard_swish::reference as hard_swish;
 pub use crate::hinge::reference as hinge;
 pub use crate::l2_normalize::reference as l2_normalize;
+pub use crate::layer_norm::reference as layer_norm;
 pub use crate::leaky_relu::reference as leaky_relu;
 pub use crate::linear::reference as linear;
 pub use crate::lstm::{last as lstm_last, reference as lstm};

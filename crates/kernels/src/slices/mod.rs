@@ -8,9 +8,12 @@
 //!   same bits for any number of threads.
 //! - Large buffers are leased from a pool ([`lease`]): fresh memory costs more than the sums written to it.
 
+pub(crate) mod attention;
 pub(crate) mod conv;
 mod exp;
+pub(crate) mod gelu;
 pub(crate) mod gemm;
+pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod norm_act_pool;
 pub(crate) mod optim;
@@ -20,7 +23,7 @@ mod workspace;
 
 pub(crate) use self::exp::exp;
 pub use self::simd::{INSTRUCTION_SET_VARIABLE, instruction_set};
-pub(crate) use self::simd::{dispatch, fma, has_fma, multiply_add};
+pub(crate) use self::simd::{dispatch, fma, has_fma, multiply_add, set_vector, vector};
 pub(crate) use self::workspace::{Lease, lease, lease_bytes};
 
 use std::sync::{Mutex, PoisonError};

@@ -6,7 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::gemm::LANES;
-use super::{fma, multiply_add};
+use super::{fma, multiply_add, set_vector, vector};
 
 /// Where the largest value of a window was, for a window whose gradient ends here: not above 0 under `relu`.
 pub(crate) const DEAD: u8 = u8::MAX;
@@ -373,16 +373,6 @@ fn write_rows<const N: usize, const R: usize>(
         row[c..c + N].copy_from_slice(&values);
     }
     N
-}
-
-#[inline(always)]
-fn vector<S: Simd>(_: S, values: &[f32], at: usize) -> S::f32s {
-    S::as_simd_f32s(&values[at..][..S::F32_LANES]).0[0]
-}
-
-#[inline(always)]
-fn set_vector<S: Simd>(_: S, values: &mut [f32], at: usize, vector: S::f32s) {
-    S::as_mut_simd_f32s(&mut values[at..][..S::F32_LANES]).0[0] = vector;
 }
 
 /// Bytes as numbers of 32 bits.

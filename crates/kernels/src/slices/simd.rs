@@ -116,6 +116,18 @@ pub(crate) fn fma<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     }
 }
 
+/// The vector of numbers that begins at a place.
+#[inline(always)]
+pub(crate) fn vector<S: Simd>(_: S, values: &[f32], at: usize) -> S::f32s {
+    S::as_simd_f32s(&values[at..][..S::F32_LANES]).0[0]
+}
+
+/// Writes a vector to a place.
+#[inline(always)]
+pub(crate) fn set_vector<S: Simd>(_: S, values: &mut [f32], at: usize, vector: S::f32s) {
+    S::as_mut_simd_f32s(&mut values[at..][..S::F32_LANES]).0[0] = vector;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
