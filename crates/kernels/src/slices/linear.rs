@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 
 use super::gemm::{LANES, PANEL, Panels, Run, Segments, TILE, Tile, Update};
 use super::gemm::{columns_times_rows, rows_times_panel};
-use super::{Lease, dispatch, lease, run};
+use super::{dispatch, lease, run};
 
 /// Rows of the result that one task makes: whole tiles.
 const ROWS: usize = 8 * TILE;
@@ -21,6 +21,10 @@ const DEPTH: usize = 512;
 const FEW: usize = 96;
 /// Side of the squares that matrices are turned in.
 const TURNED: usize = 32;
+/// Rows that are added up before their sum joins the others, where columns are summed.
+const BLOCK: usize = 32;
+/// What adding a number up costs, in multiplications of a product.
+const SUMMING: usize = 8;
 
 /// The sizes of a layer and its input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,23 +54,16 @@ impl Sizes {
         if !self.is_empty() {
             if rows <= FEW {
                 let packed = packed_columns(input, rows, inputs);
-                let turned = self.product(weight, outputs, inputs, &packed, rows);
-                turn(
-                    &turned,
-                    (outputs, rows.next_multiple_of(LANES)),
-                    &mut output,
-                    rows,
-                );
+                let mut turned = lease(outputs * rows);
+                self.product(weight, inputs, &packed, rows, &mut turned, &[]);
+                turn(&turned, (outputs, rows), &mut output, rows);
+                add_to_rows(bias, &mut output);
             } else {
                 let packed = packed_columns(weight, outputs, inputs);
-                let padded = self.product(input, rows, inputs, &packed, outputs);
-                cut(&padded, outputs, &mut output);
+                self.product(input, inputs, &packed, outputs, &mut output, bias);
             }
-        }
-        if outputs > 0 && !bias.is_empty() {
-            for row in output.chunks_exact_mut(outputs) {
-                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-            }
+        } else {
+            add_to_rows(bias, &mut output);
         }
         output
     }
@@ -84,8 +81,7 @@ impl Sizes {
         }
         if rows > FEW {
             let packed = packed_rows(weight, outputs, inputs);
-            let padded = self.product(gradient, rows, outputs, &packed, inputs);
-            cut(&padded, inputs, &mut found);
+            self.product(gradient, outputs, &packed, inputs, &mut found, &[]);
             return found;
         }
         let mut turned = lease(outputs * rows);
@@ -200,36 +196,95 @@ impl Sizes {
 
     /// The sums of `dY` over the rows.
     pub(crate) fn bias_gradient(&self, gradient: &[f32]) -> Vec<f32> {
-        let mut sums = vec![0f64; self.outputs];
-        for row in gradient.chunks_exact(self.outputs.max(1)) {
-            let pairs = sums.iter_mut().zip(row);
-            pairs.for_each(|(sum, x)| *sum += f64::from(*x));
-        }
-        sums.into_iter().map(|sum| sum as f32).collect()
+        let firsts: Vec<usize> = (0..self.outputs).step_by(COLUMNS).collect();
+        let work = gradient.len() * SUMMING;
+        let sums = run(work, firsts, |first: usize| {
+            dispatch(Sums {
+                values: gradient,
+                stride: self.outputs,
+                first,
+                width: COLUMNS.min(self.outputs - first),
+            })
+        });
+        sums.concat()
     }
 
-    /// Rows of `a` times what was packed, `columns` wide: `(count, columns filled up to whole vectors)`.
+    /// Rows of `a` times what was packed, plus what is added to each of them, if anything is: `(rows, columns)`.
     fn product(
         &self,
         a: &[f32],
-        count: usize,
         depth: usize,
         packed: &[Panels],
         columns: usize,
-    ) -> Lease {
+        c: &mut [f32],
+        add: &[f32],
+    ) {
         let width = columns.next_multiple_of(LANES);
-        let mut c = lease(count * width);
-        let tasks = c.chunks_mut(ROWS * width).enumerate().collect();
+        let tasks = c.chunks_mut(ROWS * columns).enumerate().collect();
         run(self.work(), tasks, |(task, c): (usize, &mut [f32])| {
-            dispatch(Rows {
-                a: &a[task * ROWS * depth..],
+            let a = &a[task * ROWS * depth..];
+            let rows = |c| Rows {
+                a,
                 depth,
                 packed,
                 c,
                 width,
-            });
+            };
+            if width == columns {
+                dispatch(rows(c));
+            } else {
+                // Whole vectors would write into the next row.
+                let mut padded = lease(c.len() / columns * width);
+                dispatch(rows(&mut padded));
+                cut(&padded, columns, c);
+            }
+            add_to_rows(add, c);
         });
-        c
+    }
+}
+
+/// Adds the same to each row, if there is something to add.
+fn add_to_rows(add: &[f32], to: &mut [f32]) {
+    if !add.is_empty() {
+        for row in to.chunks_exact_mut(add.len()) {
+            row.iter_mut().zip(add).for_each(|(y, b)| *y += b);
+        }
+    }
+}
+
+/// The sums of some columns of a matrix, over the rows.
+struct Sums<'a> {
+    values: &'a [f32],
+    /// From a row to the next.
+    stride: usize,
+    first: usize,
+    /// At most [`COLUMNS`].
+    width: usize,
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = Vec<f32>;
+
+    /// Of each block of rows in f32, and of the blocks in f64: long sums lose no digits.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<f32> {
+        let Self {
+            values,
+            stride,
+            first,
+            width,
+        } = self;
+        let mut sums = [0f64; COLUMNS];
+        for block in values.chunks(BLOCK * stride) {
+            let mut part = [0f32; COLUMNS];
+            for row in block.chunks_exact(stride) {
+                let row = &row[first..first + width];
+                part.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+            }
+            let pairs = sums.iter_mut().zip(&part);
+            pairs.for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        sums[..width].iter().map(|sum| *sum as f32).collect()
     }
 }
 

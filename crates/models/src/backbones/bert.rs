@@ -311,7 +311,7 @@ impl Layer {
             self.value.forward(x, mode)?,
         );
         let rate = settings.attention_dropout;
-        let heads = attend_by_heads((&q, &k, &v), settings.heads, mask, None, rate, mode)?.output;
+        let heads = attend_by_heads((&q, &k, &v), settings.heads, mask, None, rate, mode)?;
         let x = self.attended.forward(x, &heads, settings.dropout, mode)?;
         let between = self.intermediate.forward(&x, mode)?;
         let between = settings.activation.forward(&between)?;

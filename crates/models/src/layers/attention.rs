@@ -1,9 +1,10 @@
 //! Attention of several heads.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 use nearfar_core::{Error, Fraction, Mode};
-use nearfar_kernels::{linear, masked_softmax, softmax};
+use nearfar_kernels::{Heads, attention, attention_weights, linear};
 
+use super::dropout::factors;
 use super::{Linear, RotaryPositions, dropout_rate};
 use crate::input_shape::size;
 use crate::{Init, Params, Weight};
@@ -196,7 +197,9 @@ impl MultiHeadAttention {
         positions: Option<&RotaryPositions>,
         mode: &mut Mode<'_>,
     ) -> Result<Tensor> {
-        Ok(self.attend(x, x, mask, positions, mode)?.output)
+        let (q, k, v) = self.maps(x, x, mode)?;
+        let heads = self.heads((&q, &k, &v), mask, positions, mode)?;
+        self.output.forward(&heads, mode)
     }
 
     /// Queries look at a memory: `(b, t, width)` and `(b, s, width)` to `(b, t, width)`, with the weights.
@@ -211,6 +214,35 @@ impl MultiHeadAttention {
         positions: Option<&RotaryPositions>,
         mode: &mut Mode<'_>,
     ) -> Result<Attended> {
+        let (q, k, v) = self.maps(queries, memory, mode)?;
+        let heads = self.heads((&q, &k, &v), mask, positions, mode)?;
+        let count = self.settings.heads;
+        let (q, k) = turned(&q, &k, count, positions)?;
+        let (q, k) = (by_head(&q, count)?, by_head(&k, count)?);
+        Ok(Attended {
+            output: self.output.forward(&heads, mode)?,
+            weights: attention_weights(&q, &k, mask.keep.as_ref())?,
+        })
+    }
+
+    fn heads(
+        &self,
+        maps: (&Tensor, &Tensor, &Tensor),
+        mask: &AttentionMask,
+        positions: Option<&RotaryPositions>,
+        mode: &mut Mode<'_>,
+    ) -> Result<Tensor> {
+        let AttentionSettings { heads, dropout, .. } = self.settings;
+        attend_by_heads(maps, heads, mask, positions, dropout, mode)
+    }
+
+    /// The maps of queries, and of what they look at to keys and values.
+    fn maps(
+        &self,
+        queries: &Tensor,
+        memory: &Tensor,
+        mode: &Mode<'_>,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
         let weight = self.weight.tensor(mode);
         let bias = self.bias.as_ref().map(|bias| bias.tensor(mode));
         let width = weight.dim(1)?;
@@ -242,12 +274,7 @@ impl MultiHeadAttention {
             let both = mapped(memory, 1, 2)?;
             (mapped(queries, 0, 1)?, part(&both, 0)?, part(&both, 1)?)
         };
-        let AttentionSettings { heads, dropout, .. } = self.settings;
-        let attended = attend_by_heads((&q, &k, &v), heads, mask, positions, dropout, mode)?;
-        Ok(Attended {
-            output: self.output.forward(&attended.output, mode)?,
-            weights: attended.weights,
-        })
+        Ok((q, k, v))
     }
 }
 
@@ -263,31 +290,48 @@ pub(crate) fn attend_by_heads(
     positions: Option<&RotaryPositions>,
     dropout: Fraction,
     mode: &mut Mode<'_>,
-) -> Result<Attended> {
-    let (batch, t, width) = q.dims3()?;
-    let s = k.dim(1)?;
-    // (b, t, width) to (b, heads, t, width / heads)
-    let split = |x: &Tensor| {
-        x.reshape((batch, x.dim(1)?, heads, width / heads))?
-            .transpose(1, 2)?
-            .contiguous()
-    };
-    let (mut q, mut k, v) = (split(q)?, split(k)?, split(v)?);
-    if let Some(positions) = positions {
-        (q, k) = positions.turn_both(&q, &k)?;
+) -> Result<Tensor> {
+    let ((batch, t, _), s) = (q.dims3()?, k.dim(1)?);
+    let (q, k) = turned(q, k, heads, positions)?;
+    let weights = [batch, heads, t, s];
+    if let Some(keep) = &mask.keep
+        && keep.broadcast_as(&weights).is_err()
+    {
+        Err(Error::Shape(format!(
+            "attention: the mask is for (rows, heads, queries, keys) = {:?}, where 1 is any number; there are {weights:?}",
+            keep.dims()
+        )))?;
     }
-    let scale = 1.0 / ((width / heads) as f64).sqrt();
-    let scores = (q * scale)?.matmul(&k.transpose(2, 3)?)?; // (b, heads, t, s)
-    let weights = match &mask.keep {
-        None => softmax(&scores)?,
-        Some(keep) => masked_softmax(&scores, &spread(keep, (batch, heads, t, s))?)?,
+    let factors = factors(dropout.get(), &weights, (q.dtype(), q.device()), mode)?;
+    let heads = Heads {
+        count: heads,
+        keep: mask.keep.as_ref(),
+        factors: factors.as_ref(),
     };
-    let kept = super::dropout(&weights, dropout, mode)?;
-    let output = kept
-        .matmul(&v)?
+    attention(&q, &k, v, heads)
+}
+
+/// Queries and keys turned by their places, if they are to be: the same shapes.
+fn turned(
+    q: &Tensor,
+    k: &Tensor,
+    heads: usize,
+    positions: Option<&RotaryPositions>,
+) -> Result<(Tensor, Tensor)> {
+    let Some(positions) = positions else {
+        return Ok((q.clone(), k.clone()));
+    };
+    let (turned_q, turned_k) = positions.turn_both(&by_head(q, heads)?, &by_head(k, heads)?)?;
+    let beside = |x: Tensor, like: &Tensor| x.transpose(1, 2)?.reshape(like.shape());
+    Ok((beside(turned_q, q)?, beside(turned_k, k)?))
+}
+
+/// `(b, t, width)` to `(b, heads, t, width / heads)`
+fn by_head(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (batch, t, width) = x.dims3()?;
+    x.reshape((batch, t, heads, width / heads))?
         .transpose(1, 2)?
-        .reshape((batch, t, width))?;
-    Ok(Attended { output, weights })
+        .contiguous()
 }
 
 /// Whether there are as many heads as can share a width, whose setting has the name `of`.
@@ -301,20 +345,10 @@ pub(crate) fn heads_divide(place: &str, heads: usize, of: &str, width: usize) ->
     Ok(())
 }
 
-/// A mask for every head and row.
-fn spread(keep: &Tensor, scores: (usize, usize, usize, usize)) -> Result<Tensor> {
-    let keep = keep.to_dtype(DType::U8)?;
-    let spread = keep.broadcast_as(scores).map_err(|_| {
-        Error::Shape(format!(
-            "attention: the mask is for (rows, heads, queries, keys) = {:?}, where 1 is any number; there are {scores:?}",
-            keep.dims()
-        ))
-    })?;
-    spread.contiguous()
-}
-
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+
     use super::*;
     use nearfar_core::{Positive, Seed};
     use nearfar_kernels::Pairing;

@@ -35,16 +35,30 @@ pub fn drop_path(x: &Tensor, rate: Fraction, mode: &mut Mode<'_>) -> Result<Tens
 
 /// Drops parts of `x`, one for each number of a shape that broadcasts to that of `x`.
 fn drop_parts(x: &Tensor, rate: f64, dims: &[usize], mode: &mut Mode<'_>) -> Result<Tensor> {
+    match factors(rate, dims, (x.dtype(), x.device()), mode)? {
+        Some(factors) => x.broadcast_mul(&factors),
+        None => Ok(x.clone()),
+    }
+}
+
+/// What a dropout multiplies by: 0 with probability `rate`, else `1 / (1 − rate)`, drawn in row-major order from the mode's stream. None
+/// where nothing is dropped.
+pub(crate) fn factors(
+    rate: f64,
+    dims: &[usize],
+    (dtype, device): (DType, &Device),
+    mode: &mut Mode<'_>,
+) -> Result<Option<Tensor>> {
     let Mode::Train(rng) = mode else {
-        return Ok(x.clone());
+        return Ok(None);
     };
     if rate == 0.0 {
-        return Ok(x.clone());
+        return Ok(None);
     }
     let kept = 1.0 / (1.0 - rate);
     let mut draw = || if rng.chance(rate) { 0.0 } else { kept };
     let count = dims.iter().product::<usize>();
-    let factors = match x.dtype() {
+    let factors = match dtype {
         DType::F64 => {
             let factors: Vec<f64> = (0..count).map(|_| draw()).collect();
             Tensor::from_vec(factors, dims, &Device::Cpu)?
@@ -54,7 +68,7 @@ fn drop_parts(x: &Tensor, rate: f64, dims: &[usize], mode: &mut Mode<'_>) -> Res
             Tensor::from_vec(factors, dims, &Device::Cpu)?.to_dtype(dtype)?
         }
     };
-    x.broadcast_mul(&factors.to_device(x.device())?)
+    factors.to_device(device).map(Some)
 }
 
 /// A rate that leaves something.

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use nearfar_core::{Error, Mode, Positive};
-use nearfar_kernels::standardize;
+use nearfar_kernels::layer_norm;
 
 use crate::input_shape::size;
 use crate::{Init, Params, Weight};
@@ -64,11 +64,13 @@ impl LayerNorm {
             1 => x.clone(),
             _ => x.flatten_from(x.rank() - shape.len())?,
         };
-        let y = standardize(&rows, self.eps)?.broadcast_mul(&weight.flatten_all()?)?;
-        let y = match &self.bias {
-            Some(bias) => y.broadcast_add(&bias.tensor(mode).flatten_all()?)?,
-            None => y,
-        };
+        let bias = self.bias.as_ref().map(|it| it.tensor(mode).flatten_all());
+        let y = layer_norm(
+            &rows,
+            &weight.flatten_all()?,
+            bias.transpose()?.as_ref(),
+            self.eps,
+        )?;
         y.reshape(x.shape())
     }
 
