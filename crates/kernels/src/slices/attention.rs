@@ -312,15 +312,11 @@ fn softmax<S: Simd>(simd: S, row: &mut [f32], keep: Option<&[u8]>) {
         return;
     }
     let shift = simd.splat_f32s(most);
-    let exponential = |x: S::f32s| {
-        let x = simd.sub_f32s(x, shift);
-        simd.select_f32s(simd.equal_f32s(x, x), exp(simd, x), x)
-    };
     let (vectors, rest) = S::as_mut_simd_f32s(row);
     for x in vectors.iter_mut() {
-        *x = exponential(*x);
+        *x = exponential(simd, *x, shift);
     }
-    let last = exponential(simd.partial_load_f32s(rest));
+    let last = exponential(simd, simd.partial_load_f32s(rest), shift);
     simd.partial_store_f32s(rest, last);
     if let Some(keep) = keep {
         for (x, keep) in row.iter_mut().zip(keep) {
@@ -336,6 +332,13 @@ fn softmax<S: Simd>(simd: S, row: &mut [f32], keep: Option<&[u8]>) {
     for x in row {
         *x *= scale;
     }
+}
+
+/// `e^(x − shift)`, NaN where that is no number. A closure would stay a call, without the instruction set.
+#[inline(always)]
+fn exponential<S: Simd>(simd: S, x: S::f32s, shift: S::f32s) -> S::f32s {
+    let x = simd.sub_f32s(x, shift);
+    simd.select_f32s(simd.equal_f32s(x, x), exp(simd, x), x)
 }
 
 /// The weights of a head: `(queries, keys)`, rows filled up to whole vectors. `room.q` is scaled, `room.k` is gathered.

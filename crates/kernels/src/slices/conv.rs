@@ -3,13 +3,15 @@
 //!
 //! A group of images at a time: they, their output and their gradients stay in the cache from one step to the next. A group
 //! is one image, or as many small ones as make the weights worth reading. Where the rows of a kernel are short (few
-//! channels: a first layer), they are gathered into a matrix first.
+//! channels: a first layer), they are gathered into a matrix first; and where it pays, 3 × 3 kernels go [by tiles](super::winograd), which
+//! both pack their weights for.
 
 use pulp::{Simd, WithSimd};
 
 use super::gemm::{
     LANES, PANEL, Panels, Run, Segments, TILE, Tile, Update, columns_times_rows, rows_times_panel,
 };
+use super::winograd;
 
 /// The sizes of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +150,12 @@ impl Conv {
     /// Packs weights `(o, c, k, k)` for [`forward`](Self::forward): rows (row, column, channel), columns outputs.
     pub(crate) fn pack(&self, weights: &[f32]) -> Panels {
         let (channels, taps) = (self.channels, self.kernel * self.kernel);
+        if winograd::pays(self) {
+            return winograd::pack(self, |o, c| {
+                let source = &weights[(o * channels + c) * taps..][..taps];
+                std::array::from_fn(|t| source[t])
+            });
+        }
         Panels::pack_all(self.depth(), self.outputs, |p, panel| {
             // Blocks of channels, so that the rows written to stay in the cache while the outputs go by.
             for block in (0..channels).step_by(LANES) {
@@ -182,7 +190,17 @@ impl Conv {
                 }
             });
         }
-        Panels::pack_all(self.reversed().depth(), channels, |p, panel| {
+        let reversed = self.reversed();
+        if winograd::pays(&reversed) {
+            return winograd::pack(&reversed, |c, o| {
+                if o >= self.outputs {
+                    return [0.0; 9];
+                }
+                let source = &weights[(o * channels + c) * taps..][..taps];
+                std::array::from_fn(|t| source[taps - 1 - t])
+            });
+        }
+        Panels::pack_all(reversed.depth(), channels, |p, panel| {
             for tap in panel.chunks_exact_mut(width) {
                 tap[self.outputs..].iter_mut().for_each(|row| row.fill(0.0));
             }
@@ -394,6 +412,9 @@ impl Conv {
 
     #[inline(always)]
     fn direct<S: Simd>(&self, simd: S, image: &[f32], weights: &Panels, out: &mut [f32]) {
+        if winograd::pays(self) {
+            return winograd::convolve(self, simd, image, weights, out);
+        }
         let (run, length) = (
             self.kernel * self.channels,
             self.bordered_columns() * self.channels,

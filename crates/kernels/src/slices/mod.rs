@@ -19,6 +19,7 @@ pub(crate) mod norm_act_pool;
 pub(crate) mod optim;
 pub(crate) mod rnn;
 mod simd;
+mod winograd;
 mod workspace;
 
 pub(crate) use self::exp::exp;

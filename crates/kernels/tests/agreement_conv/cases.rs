@@ -228,6 +228,14 @@ pub(crate) fn cases() -> Vec<Case> {
         // A kernel row at a time: the panel is larger than the cache.
         case(1, 256, 10, (4, 4), 3, block(1, batch, true, 1)),
         case(2, 6, 16, (4, 6), 2, block(1, None, false, 1)),
+        // By tiles: even and odd sides, each padding, more tiles than stay in the cache, groups of small images, outputs that fill
+        // no whole vector; and a way forward that is direct with a way back by tiles.
+        case(2, 64, 70, (14, 14), 3, block(1, batch, true, 2)),
+        case(2, 32, 40, (9, 6), 3, block(0, None, true, 1)),
+        case(2, 96, 33, (5, 8), 3, block(2, fixed, true, 1)),
+        case(9, 48, 48, (4, 4), 3, block(1, batch, true, 1)),
+        case(1, 32, 32, (21, 24), 3, block(1, None, false, 1)),
+        case(1, 33, 64, (16, 18), 3, block(1, batch, true, 3)),
     ];
     // Strides that fit and that do not, kernels smaller than the stride, small images that are convolved in groups (with a
     // last group that is smaller), and sums before the activation: what residual networks are made of.
