@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 use super::gemm::{
     LANES, PANEL, Panels, Run, Segments, TILE, Tile, Update, columns_times_rows, rows_times_panel,
 };
-use super::winograd;
+use super::{lease, run, winograd};
 
 /// The sizes of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,8 @@ const SHORT: usize = 48;
 const LARGE: usize = 512 << 10;
 /// Pixels of the output for which the weights are worth reading: the smaller images are, the more of them make a group.
 const GROUP: usize = 96;
+/// What turning a number of a gradient costs, in multiplications of a product.
+const TURNING: usize = 64;
 
 impl Conv {
     /// Rows and columns of the output.
@@ -560,8 +562,10 @@ impl Conv {
         let (taps, width, depth) = (self.kernel * self.kernel, self.width(), self.depth());
         // Blocks of outputs and channels are turned in the cache, so that lines are read and written once.
         let side = LANES * taps;
-        let mut turned = vec![0.0; LANES * side];
-        for (block, weights) in weights.chunks_mut(LANES * depth).enumerate() {
+        let work = weights.len() * TURNING;
+        let blocks = weights.chunks_mut(LANES * depth).enumerate().collect();
+        run(work, blocks, |(block, weights): (usize, &mut [f32])| {
+            let mut turned = lease(LANES * side);
             for first in (0..self.channels).step_by(LANES) {
                 let channels = LANES.min(self.channels - first);
                 for t in 0..taps {
@@ -580,7 +584,7 @@ impl Conv {
                     to[first * taps..][..count].copy_from_slice(&from[..count]);
                 }
             }
-        }
+        });
     }
 }
 

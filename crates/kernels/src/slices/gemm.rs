@@ -20,7 +20,7 @@ pub(crate) const PANEL: usize = 64;
 pub(crate) const LANES: usize = 16;
 
 /// What packing a number costs, in multiplications of a product.
-const PACKING: usize = 16;
+const PACKING: usize = 64;
 
 /// Rows of the tile that a micro-kernel keeps in registers: 6 × 64 with AVX-512, 6 × 16 with AVX2 and NEON.
 pub(crate) const TILE: usize = 6;

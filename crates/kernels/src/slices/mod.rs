@@ -31,8 +31,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-/// Multiplications below which waking a second thread costs more than it saves: about 0.2 ms of one core.
-pub(crate) const PARALLEL_WORK: usize = 8 << 20;
+/// Multiplications below which waking a second thread costs more than it saves: about 50 µs of one core.
+pub(crate) const PARALLEL_WORK: usize = 2 << 20;
 
 /// Runs `task` on each of `tasks`, on all threads of the current rayon pool when there are more than
 /// [`PARALLEL_WORK`] multiplications (or operations of that cost) in them together. Results are in the order of tasks.
