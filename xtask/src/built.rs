@@ -63,7 +63,7 @@ fn read(messages: &[u8]) -> Result<Programs, Error> {
 }
 
 /// A path in what cargo says: one JSON object per line, among them one with an `executable` for each program.
-fn path(messages: &[u8], name: &'static str, kind: &str) -> Result<String, Error> {
+pub(crate) fn path(messages: &[u8], name: &'static str, kind: &str) -> Result<String, Error> {
     let messages = messages
         .split(|&it| it == b'\n')
         .filter_map(|line| serde_json::from_slice::<Value>(line).ok());

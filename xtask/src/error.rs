@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// Cargo succeeded, and yet did not say where a program is.
     #[error("cargo did not say where it built `{name}`; is it still in the workspace?")]
     NotBuilt { name: &'static str },
+    /// A package that the lock file does not have.
+    #[error("the lock file has no `{name}`, which candle's feature `cuda` needs")]
+    NoPackage { name: &'static str },
     /// The reference that `nearfar` gives is not of the form expected.
     #[error("`nearfar config reference --json` gave something else than was expected")]
     Reference { source: serde_json::Error },
@@ -75,6 +78,7 @@ impl Error {
             Self::NoSuchLoss { .. } => 2,
             Self::Reading { .. } => 3,
             Self::NotBuilt { .. }
+            | Self::NoPackage { .. }
             | Self::Reference { .. }
             | Self::Key { .. }
             | Self::OutOfDate { .. }

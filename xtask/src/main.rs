@@ -1,4 +1,4 @@
-//! The tasks of the repository: `cargo xtask fetch-data | docs | compare-losses | ci | bench`.
+//! The tasks of the repository: `cargo xtask fetch-data | docs | compare-losses | gpu-pack | ci | bench`.
 //!
 //! Exit codes: 0 ok, 1 failure, 2 usage, 3 bad data, 5 input or output; those of the programs it starts are passed on.
 
@@ -16,6 +16,7 @@ mod compare_losses;
 mod docs;
 mod error;
 mod fetch_data;
+mod gpu_pack;
 mod pictures;
 mod program;
 
@@ -41,6 +42,7 @@ enum Task {
     },
     /// Compare losses on Omniglot, all else being equal
     CompareLosses(compare_losses::CompareLosses),
+    GpuPack(gpu_pack::GpuPack),
     /// Run what CI runs
     Ci {
         /// Run what takes long, too
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::FetchData(task) => task.run(&root),
         Task::CompareLosses(task) => task.run(&root),
+        Task::GpuPack(task) => task.run(&root),
         Task::Docs { check } => built::programs(&root).and_then(|built| {
             docs::run(&root, &built.nearfar, check)?;
             pictures::run(&root, &built.pictures, check)

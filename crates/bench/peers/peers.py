@@ -5,7 +5,7 @@
                                             repetitions
   peers.py --versions                       one JSON line with the versions
 
-A training case is forward, mean square of the embedding as the loss, backward and an Adam step (fused, PyTorch's fastest on a CPU).
+A training case is forward, mean square of the embedding as the loss, backward and an Adam step (fused, PyTorch's fastest).
 A loss case is the value and the gradient of the embeddings, which lie in the file ROWS (f32, n rows of 128, 8 rows a class, and
 after them as many as the loss wants for the centers of its own); LOSS is an expression such as losses.ContrastiveLoss(). SHOWN
 is `classes`, or `views`: then the first half is one view and the second the other.
@@ -33,6 +33,7 @@ import torch.nn.functional as F  # noqa: E402
 
 torch.set_num_threads(threads)
 torch.manual_seed(0)
+device = os.environ.get("NEARFAR_BENCH_DEVICE", "cpu")  # Of training steps.
 
 
 def peak_mb():
@@ -52,6 +53,7 @@ def forget_peak():
 
 
 def training(model, x):
+    model, x = model.to(device), x.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     directions = 2 if getattr(model, "bidirectional", False) else 1
 
@@ -141,6 +143,7 @@ class Bert(nn.Module):
 
 def encoding(model, x):
     model.eval()
+    model, x = model.to(device), x.to(device)
 
     def step():
         with torch.inference_mode():

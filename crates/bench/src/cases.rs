@@ -264,14 +264,47 @@ fn normal(shape: impl Into<candle_core::Shape>) -> Result<Tensor, Error> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
+/// Tells both sides where training steps run.
+pub(crate) const DEVICE: &str = "NEARFAR_BENCH_DEVICE";
+
+/// Where training steps run.
+fn device() -> Result<Device, Error> {
+    match std::env::var(DEVICE).as_deref() {
+        Ok("cuda") => Device::new_cuda(0).map_err(|error| {
+            // candle adds a backtrace below.
+            let first = error.to_string();
+            let first = first.lines().next().unwrap_or_default();
+            format!("no CUDA device: {first}").into()
+        }),
+        _ => Ok(Device::Cpu),
+    }
+}
+
+/// A batch and a tower on the device.
+fn placed(
+    model: &ModelConfig,
+    shape: &InputShape,
+    input: Input,
+) -> Result<(Box<dyn Encoder>, Input), Error> {
+    let device = device()?;
+    let input = match input {
+        Input::Dense(x) => Input::Dense(x.to_device(&device)?),
+        Input::Sequence { values, lengths } => Input::Sequence {
+            values: values.to_device(&device)?,
+            lengths,
+        },
+    };
+    let params = Params::new(Seed(0), DType::F32, &device)?;
+    Ok((model.build(shape, &params)?, input))
+}
+
 /// Tokens that MiniLM has a vector for, and tokens of a row of the cases.
 const MINILM_TOKENS: usize = 30_522;
 const LENGTH: usize = 64;
 
 /// Forward alone, and the mean square of the embedding.
 fn encoding(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Work, Error> {
-    let params = Params::new(Seed(0), DType::F32, &Device::Cpu)?;
-    let encoder: Box<dyn Encoder> = model.build(shape, &params)?;
+    let (encoder, input) = placed(model, shape, input)?;
     let parameters = encoder.parameters();
     let trained = parameters.iter().filter(|it| it.trained);
     let count = trained.map(|it| it.var.elem_count()).sum();
@@ -287,8 +320,7 @@ fn encoding(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Wor
 
 /// Forward, mean square of the embedding, backward, Adam.
 fn training(model: &ModelConfig, shape: &InputShape, input: Input) -> Result<Work, Error> {
-    let params = Params::new(Seed(0), DType::F32, &Device::Cpu)?;
-    let encoder: Box<dyn Encoder> = model.build(shape, &params)?;
+    let (encoder, input) = placed(model, shape, input)?;
     let mut optimizer: Box<dyn Optimizer> = OptimizerConfig::from(Adam::default()).build()?;
     let parameters: Vec<(String, Var)> = encoder
         .parameters()

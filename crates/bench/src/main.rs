@@ -30,6 +30,9 @@ struct Cli {
     /// Threads of both sides.
     #[arg(long, default_value_t = 1, global = true)]
     threads: usize,
+    /// Where training steps run on both sides: `cpu`, or `cuda` where this was built for it.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"], env = cases::DEVICE)]
+    device: String,
     /// Rounds; both sides take turns.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -115,7 +118,12 @@ fn measure(cli: &Cli) -> Result<(), Error> {
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for (_, name) in all.iter().filter(|(group, name)| chosen(group, name)) {
         eprintln!("{name} …");
-        match peers::side_by_side(name, peers.as_deref(), cli.threads, cli.rounds) {
+        match peers::side_by_side(
+            name,
+            peers.as_deref(),
+            (cli.threads, &cli.device),
+            cli.rounds,
+        ) {
             Ok(measured) => figures.push(measured),
             Err(error) => {
                 eprintln!("{name}: {error}");

@@ -74,11 +74,11 @@ pub(crate) struct Side {
     pub(crate) value: f64,
 }
 
-/// Measures one case: a round here, a round there, and again with the order turned.
+/// Measures one case, on so many threads and this device: a round here, a round there, and again with the order turned.
 pub(crate) fn side_by_side(
     name: &str,
     python: Option<&Path>,
-    threads: usize,
+    place: (usize, &str),
     rounds: usize,
 ) -> Result<Figures, Error> {
     let load = load();
@@ -90,7 +90,7 @@ pub(crate) fn side_by_side(
             .args(rows)
             // As the command `nearfar` starts itself; each side as its users have it.
             .envs(nearfar_trainer::ENVIRONMENT),
-        threads,
+        place,
     )?;
     // Where its tensors would fill the machine there is no other side.
     let expression = cases::peer_loss(name)?;
@@ -105,11 +105,11 @@ pub(crate) fn side_by_side(
                 Command::new(python)
                     .arg(script())
                     .arg(name)
-                    .arg(threads.to_string())
+                    .arg(place.0.to_string())
                     .args(rows)
                     .args(expression)
                     .args(shown),
-                threads,
+                place,
             )
         })
         .transpose()?;
@@ -179,9 +179,10 @@ struct Round {
 }
 
 impl Process {
-    fn start(command: &mut Command, threads: usize) -> Result<Self, Error> {
+    fn start(command: &mut Command, (threads, device): (usize, &str)) -> Result<Self, Error> {
         let mut child = command
             .env("RAYON_NUM_THREADS", threads.to_string())
+            .env(cases::DEVICE, device)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -228,8 +229,12 @@ impl Drop for Process {
     }
 }
 
+/// The peers' scripts: of the sources this was built from, or where a program that was packed for another machine finds them.
 pub(crate) fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+    std::env::var_os("NEARFAR_BENCH_SCRIPTS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("peers"),
+        PathBuf::from,
+    )
 }
 
 fn script() -> PathBuf {

@@ -12,7 +12,9 @@ pub(crate) fn stream() -> Rng {
 
 /// A scalar in which every number of `output` has its own weight, so that no part of a wrong gradient can hide.
 pub(crate) fn contracted(output: &Tensor) -> Result<Tensor> {
-    let cotangent = noise(output.shape(), 11)?.to_dtype(output.dtype())?;
+    let cotangent = noise(output.shape(), 11)?
+        .to_dtype(output.dtype())?
+        .to_device(output.device())?;
     (output * cotangent)?.sum_all()
 }
 

@@ -1,5 +1,6 @@
 //! No silent freeze: every weight of every model of the registry gets a right gradient and moves.
 
+mod devices;
 mod variants;
 
 use candle_core::{DType, Device, Result, Tensor};
