@@ -7,7 +7,7 @@ use nearfar_core::{Error, Input, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::input_shape::size;
-use crate::layers::{self, ConvBlock, ConvSettings, Normalization, Statistics};
+use crate::layers::{self, ConvBlock, ConvSettings, Statistics};
 use crate::scorers::MAPS;
 use crate::tower::{Backbone, Features, Head, Pooling, Tower};
 use crate::{InputShape, Params};
@@ -99,16 +99,7 @@ impl Conv4 {
         size("conv4", "blocks", self.blocks)?;
         size("conv4", "channels", self.channels)?;
         let embedding = size("conv4", "width", self.width)?;
-        let block = ConvSettings {
-            kernel: 3,
-            padding: 1,
-            norm: Some(Normalization {
-                statistics: self.statistics,
-                ..Normalization::default()
-            }),
-            relu: true,
-            pool: 2,
-        };
+        let block = ConvSettings::usual(self.statistics, 2);
         // Padding keeps the size, so that only pooling makes an image smaller.
         let halved =
             |pixels: usize| (0..self.blocks).try_fold(pixels, |pixels, _| block.output(pixels));
@@ -127,12 +118,7 @@ impl Conv4 {
         let flat = rows.saturating_mul(columns).saturating_mul(self.channels);
         let flat = size("conv4", "height × width × channels", flat)?;
         let places = params.at("blocks");
-        let blocks = (0..self.blocks)
-            .map(|index| {
-                let inputs = if index == 0 { channels } else { self.channels };
-                ConvBlock::new(&places.at(index), inputs, self.channels, block)
-            })
-            .collect::<Result<_>>()?;
+        let blocks = ConvBlock::stack(&places, self.blocks, channels, self.channels, block)?;
         let head = Head {
             pooling: Pooling::Flatten,
             projection: layers::Linear::fitting(&params.at("head"), flat, embedding)?,

@@ -7,7 +7,7 @@ use nearfar_core::{Input, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::input_shape::size;
-use crate::layers::{ConvBlock, ConvSettings, Normalization, Statistics};
+use crate::layers::{ConvBlock, ConvSettings, Statistics};
 use crate::tower::{Backbone, Features, Head, Pooling, Tower};
 use crate::{InputShape, Params};
 
@@ -73,34 +73,18 @@ impl DenseConv {
         size("dense_conv", "channels", self.channels)?;
         let width = size("dense_conv", "width", self.width)?;
         size("dense_conv", "layers", self.layers)?;
-        let block = ConvSettings {
-            kernel: 3,
-            padding: 1,
-            norm: Some(Normalization {
-                statistics: self.statistics,
-                ..Normalization::default()
-            }),
-            relu: true,
-            pool: 1,
-        };
-        let last = ConvSettings {
-            kernel: 1,
-            padding: 0,
-            norm: None,
-            relu: false,
-            pool: 1,
-        };
+        let block = ConvSettings::usual(self.statistics, 1);
         let seen = channels + if self.coordinates { 2 } else { 0 };
         let places = params.at("blocks");
-        let blocks = (0..self.layers)
-            .map(|index| {
-                let inputs = if index == 0 { seen } else { self.channels };
-                ConvBlock::new(&places.at(index), inputs, self.channels, block)
-            })
-            .collect::<Result<_>>()?;
+        let blocks = ConvBlock::stack(&places, self.layers, seen, self.channels, block)?;
         let network = Box::new(Network {
             blocks,
-            head: ConvBlock::new(&params.at("head"), self.channels, width, last)?,
+            head: ConvBlock::new(
+                &params.at("head"),
+                self.channels,
+                width,
+                ConvSettings::PIXELS,
+            )?,
             coordinates: self.coordinates,
         });
         let head = Head {

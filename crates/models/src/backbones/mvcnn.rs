@@ -6,9 +6,7 @@ use nearfar_kernels::relu;
 use serde::{Deserialize, Serialize};
 
 use crate::input_shape::size;
-use crate::layers::{
-    self, ConvBlock, ConvSettings, Normalization, Slide, Statistics, dropout, max_pool,
-};
+use crate::layers::{self, ConvBlock, ConvSettings, Slide, Statistics, dropout, max_pool};
 use crate::tower::{Backbone, Features, Head, Pooling, Tower};
 use crate::{InputShape, Params};
 
@@ -98,16 +96,7 @@ impl Mvcnn {
         size("mvcnn", "channels", self.channels)?;
         size("mvcnn", "hidden", self.hidden)?;
         let embedding = size("mvcnn", "width", self.width)?;
-        let block = ConvSettings {
-            kernel: 3,
-            padding: 1,
-            norm: Some(Normalization {
-                statistics: self.statistics,
-                ..Normalization::default()
-            }),
-            relu: true,
-            pool: 2,
-        };
+        let block = ConvSettings::usual(self.statistics, 2);
         let halved =
             |pixels: usize| (0..self.blocks).try_fold(pixels, |pixels, _| block.output(pixels));
         let (Some(rows), Some(columns)) = (halved(height), halved(width)) else {
@@ -120,12 +109,7 @@ impl Mvcnn {
         let flat = rows.saturating_mul(columns).saturating_mul(self.channels);
         let flat = size("mvcnn", "height × width × channels", flat)?;
         let places = params.at("blocks");
-        let blocks = (0..self.blocks)
-            .map(|index| {
-                let inputs = if index == 0 { channels } else { self.channels };
-                ConvBlock::new(&places.at(index), inputs, self.channels, block)
-            })
-            .collect::<Result<_>>()?;
+        let blocks = ConvBlock::stack(&places, self.blocks, channels, self.channels, block)?;
         let network = Network {
             blocks,
             full: layers::Linear::new(&params.at("full"), flat, self.hidden, true)?,

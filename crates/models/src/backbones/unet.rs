@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dense_conv::coordinates;
 use crate::input_shape::size;
-use crate::layers::{
-    ConvBlock, ConvSettings, Normalization, Slide, Statistics, UpConvolution, max_pool,
-};
+use crate::layers::{ConvBlock, ConvSettings, Slide, Statistics, UpConvolution, max_pool};
 use crate::tower::{Backbone, Features, Head, Pooling, Tower};
 use crate::{InputShape, Params};
 
@@ -101,23 +99,7 @@ impl Unet {
         }
         // A level more than the sides have bits is refused above, so that this does not overflow for sizes in range.
         size("unet", "channels of the smallest map", self.at(self.levels))?;
-        let block = ConvSettings {
-            kernel: 3,
-            padding: 1,
-            norm: Some(Normalization {
-                statistics: self.statistics,
-                ..Normalization::default()
-            }),
-            relu: true,
-            pool: 1,
-        };
-        let last = ConvSettings {
-            kernel: 1,
-            padding: 0,
-            norm: None,
-            relu: false,
-            pool: 1,
-        };
+        let block = ConvSettings::usual(self.statistics, 1);
         let two = |place: &Params, inputs: usize, outputs: usize| -> Result<[ConvBlock; 2]> {
             Ok([
                 ConvBlock::new(&place.at(0), inputs, outputs, block)?,
@@ -145,7 +127,12 @@ impl Unet {
         let network = Box::new(Network {
             down,
             up,
-            head: ConvBlock::new(&params.at("head"), self.channels, width, last)?,
+            head: ConvBlock::new(
+                &params.at("head"),
+                self.channels,
+                width,
+                ConvSettings::PIXELS,
+            )?,
             coordinates: self.coordinates,
         });
         let head = Head {

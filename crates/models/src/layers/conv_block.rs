@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use nearfar_core::{Error, Mode};
 use nearfar_kernels::{ConvBlock as Block, Norm as BlockNorm, conv_block};
 
-use super::batch_norm::{Norm, Normalization};
+use super::batch_norm::{Norm, Normalization, Statistics};
 use crate::input_shape::size;
 use crate::{Init, Params, Weight};
 
@@ -24,6 +24,29 @@ pub struct ConvSettings {
 }
 
 impl ConvSettings {
+    /// A map of each pixel by itself, with a bias.
+    pub const PIXELS: Self = Self {
+        kernel: 1,
+        padding: 0,
+        norm: None,
+        relu: false,
+        pool: 1,
+    };
+
+    /// The usual block: 3 × 3 that keeps the size, batch normalization, `max(0, x)`, and pooling by `pool`.
+    pub fn usual(statistics: Statistics, pool: usize) -> Self {
+        Self {
+            kernel: 3,
+            padding: 1,
+            norm: Some(Normalization {
+                statistics,
+                ..Normalization::default()
+            }),
+            relu: true,
+            pool,
+        }
+    }
+
     /// Rows (or columns) that become of `rows`; none where nothing is left.
     pub fn output(&self, rows: usize) -> Option<usize> {
         let around = self.padding.checked_mul(2)?.checked_add(1)?;
@@ -55,6 +78,25 @@ enum Finish {
 }
 
 impl ConvBlock {
+    /// Blocks one on top of the other, at `0`, `1`, … in `params`: the first reads `inputs` channels, all give `channels`.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn stack(
+        params: &Params,
+        count: usize,
+        inputs: usize,
+        channels: usize,
+        settings: ConvSettings,
+    ) -> Result<Vec<Self>> {
+        (0..count)
+            .map(|index| {
+                let inputs = if index == 0 { inputs } else { channels };
+                Self::new(&params.at(index), inputs, channels, settings)
+            })
+            .collect()
+    }
+
     /// A block from `inputs` to `outputs` channels.
     ///
     /// # Errors
