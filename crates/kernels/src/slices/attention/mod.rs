@@ -4,12 +4,13 @@
 //! head will do. The way back makes the weights anew, which are a small part of the work, so nothing but inputs and outputs is kept
 //! between the two ways.
 
+mod products;
+
 use pulp::{Simd, WithSimd};
 
-use super::gemm::{
-    LANES, PANEL, Run, Segments, TILE, Tile, Update, columns_times_rows, rows_times_panel,
-};
+use super::gemm::{LANES, PANEL};
 use super::{Lease, dispatch, exp, lease, multiply_add, run, set_vector, vector};
+use products::{gather, pack, pack_turned, product, scatter, transposed_product};
 
 /// The sizes of a batch: `(batch, queries, width)` looks at `(batch, keys, width)`, and `heads` divide `width`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,6 +49,19 @@ impl Sizes {
         self.width / self.heads
     }
 
+    /// A row of a batch.
+    fn row<'a>(&self, row: usize, [q, k, v]: [&'a [f32]; 3], changes: Changes<'a>) -> Row<'a> {
+        let (of_queries, of_keys) = (self.queries * self.width, self.keys * self.width);
+        Row {
+            sizes: *self,
+            number: row,
+            q: &q[row * of_queries..][..of_queries],
+            k: &k[row * of_keys..][..of_keys],
+            v: &v[row * of_keys..][..of_keys],
+            changes,
+        }
+    }
+
     /// What the heads take, side by side: `(batch, queries, width)`.
     pub(crate) fn forward(
         &self,
@@ -57,7 +71,7 @@ impl Sizes {
         changes: Changes<'_>,
     ) -> Vec<f32> {
         let mut output = vec![0.0; q.len()];
-        let (of_queries, of_keys) = (self.queries * self.width, self.keys * self.width);
+        let of_queries = self.queries * self.width;
         if self.work() == 0 {
             return output;
         }
@@ -67,12 +81,7 @@ impl Sizes {
             tasks,
             |(row, output): (usize, &mut [f32])| {
                 dispatch(Forward {
-                    sizes: *self,
-                    row,
-                    q: &q[row * of_queries..][..of_queries],
-                    k: &k[row * of_keys..][..of_keys],
-                    v: &v[row * of_keys..][..of_keys],
-                    changes,
+                    of: self.row(row, [q, k, v], changes),
                     room: &mut Room::new(*self),
                     output,
                 });
@@ -105,13 +114,8 @@ impl Sizes {
             tasks,
             |(row, ((for_q, for_k), for_v)): (usize, ((&mut [f32], &mut [f32]), &mut [f32]))| {
                 dispatch(Backward {
-                    sizes: *self,
-                    row,
-                    q: &q[row * of_queries..][..of_queries],
-                    k: &k[row * of_keys..][..of_keys],
-                    v: &v[row * of_keys..][..of_keys],
+                    of: self.row(row, [q, k, v], changes),
                     gradient: &gradient[row * of_queries..][..of_queries],
-                    changes,
                     room: &mut Room::new(*self),
                     pulled: [for_q, for_k, for_v],
                 });
@@ -156,133 +160,6 @@ impl Room {
             slopes: lease(sizes.queries * keys),
             panels: lease(of_keys.max(of_width)),
             product: lease(sizes.queries.max(sizes.keys) * width),
-        }
-    }
-}
-
-/// The rows of one head, filled up with zeros and scaled.
-#[inline(always)]
-fn gather(from: &[f32], (first, head, width): (usize, usize, usize), to: &mut [f32], scale: f32) {
-    let step = head.next_multiple_of(LANES);
-    for (from, to) in from.chunks_exact(width).zip(to.chunks_exact_mut(step)) {
-        for (to, x) in to.iter_mut().zip(&from[first..first + head]) {
-            *to = *x * scale;
-        }
-        to[head..].fill(0.0);
-    }
-}
-
-/// The other way.
-#[inline(always)]
-fn scatter(from: &[f32], (first, head, width): (usize, usize, usize), to: &mut [f32], scale: f32) {
-    let step = head.next_multiple_of(LANES);
-    for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(step)) {
-        for (to, x) in to[first..first + head].iter_mut().zip(from) {
-            *to = *x * scale;
-        }
-    }
-}
-
-/// `C = A B` with the rows of B packed, `columns` wide; rows of A lie `stride` apart, those of C are filled up to whole vectors.
-#[inline(always)]
-fn product<S: Simd>(
-    simd: S,
-    a: &[f32],
-    stride: usize,
-    [rows, depth, columns]: [usize; 3],
-    panels: &[f32],
-    c: &mut [f32],
-) {
-    let width = columns.next_multiple_of(LANES);
-    for (p, panel) in panels
-        .chunks_exact(depth * PANEL)
-        .take(width.div_ceil(PANEL))
-        .enumerate()
-    {
-        let wide = PANEL.min(width - p * PANEL);
-        for first in (0..rows).step_by(TILE) {
-            let count = TILE.min(rows - first);
-            let mut tile = Tile {
-                count,
-                from: [0; TILE],
-                to: [0; TILE],
-            };
-            for r in 0..TILE {
-                let row = first + r.min(count - 1);
-                tile.from[r] = row * stride;
-                tile.to[r] = row * width + p * PANEL;
-            }
-            let depth = Segments::one(depth);
-            rows_times_panel(
-                simd,
-                a,
-                tile,
-                depth,
-                panel.as_chunks().0,
-                wide,
-                c,
-                Update::Set,
-            );
-        }
-    }
-}
-
-/// `C = Aᵀ B`: `rows` of C are columns of A, whose rows lie `stride` apart; B and C are `width` wide, in whole vectors.
-#[inline(always)]
-fn transposed_product<S: Simd>(
-    simd: S,
-    a: &[f32],
-    stride: usize,
-    [rows, depth, width]: [usize; 3],
-    b: &[f32],
-    c: &mut [f32],
-) {
-    for column in (0..width).step_by(PANEL) {
-        let wide = PANEL.min(width - column);
-        let (a, b) = (Run::one(a, stride), Run::one(&b[column..], width));
-        columns_times_rows(
-            simd,
-            a,
-            rows,
-            b,
-            wide,
-            [depth, 1, 1],
-            &mut c[column..],
-            width,
-            Update::Set,
-        );
-    }
-}
-
-/// Packs rows that are `step` apart, turned: their number at a place becomes a row of the panels.
-#[inline(always)]
-fn pack_turned(rows: &[f32], step: usize, depth: usize, panels: &mut [f32]) {
-    for (rows, panel) in rows
-        .chunks(PANEL * step)
-        .zip(panels.chunks_exact_mut(depth * PANEL))
-    {
-        let count = rows.len() / step;
-        for (at, to) in panel.chunks_exact_mut(PANEL).enumerate() {
-            for (to, row) in to.iter_mut().zip(rows.chunks_exact(step)) {
-                *to = row[at];
-            }
-            to[count..].fill(0.0);
-        }
-    }
-}
-
-/// Packs rows that are `step` apart as they are.
-#[inline(always)]
-fn pack(rows: &[f32], step: usize, panels: &mut [f32]) {
-    let depth = rows.len() / step;
-    for (p, panel) in panels
-        .chunks_exact_mut(depth * PANEL)
-        .take(step.div_ceil(PANEL))
-        .enumerate()
-    {
-        let wide = PANEL.min(step - p * PANEL);
-        for (to, row) in panel.chunks_exact_mut(PANEL).zip(rows.chunks_exact(step)) {
-            to[..wide].copy_from_slice(&row[p * PANEL..][..wide]);
         }
     }
 }
@@ -341,47 +218,77 @@ fn exponential<S: Simd>(simd: S, x: S::f32s, shift: S::f32s) -> S::f32s {
     simd.select_f32s(simd.equal_f32s(x, x), exp(simd, x), x)
 }
 
-/// The weights of a head: `(queries, keys)`, rows filled up to whole vectors. `room.q` is scaled, `room.k` is gathered.
-#[inline(always)]
-fn weigh<S: Simd>(
-    simd: S,
+/// A row of a batch: what all its heads read.
+struct Row<'a> {
     sizes: Sizes,
-    (row, head): (usize, usize),
-    changes: Changes<'_>,
-    room: &mut Room,
-) {
-    let step = sizes.head().next_multiple_of(LANES);
-    let keys = sizes.keys.next_multiple_of(LANES);
-    pack_turned(&room.k, step, sizes.head(), &mut room.panels);
-    let shape = [sizes.queries, sizes.head(), sizes.keys];
-    product(simd, &room.q, step, shape, &room.panels, &mut room.weights);
-    for (query, weights) in room.weights.chunks_exact_mut(keys).enumerate() {
-        let keep = changes.kept([row, head, query], sizes.keys);
-        softmax(simd, &mut weights[..sizes.keys], keep);
-    }
+    number: usize,
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    changes: Changes<'a>,
 }
 
-/// Multiplies `(queries, keys)`, rows filled up to whole vectors, by a head's factors.
-#[inline(always)]
-fn multiply(sizes: Sizes, (row, head): (usize, usize), factors: &[f32], values: &mut [f32]) {
-    let keys = sizes.keys.next_multiple_of(LANES);
-    let first = (row * sizes.heads + head) * sizes.queries * sizes.keys;
-    let factors = factors[first..].chunks_exact(sizes.keys);
-    for (values, factors) in values.chunks_exact_mut(keys).zip(factors) {
-        for (value, factor) in values.iter_mut().zip(factors) {
-            *value *= factor;
+impl Row<'_> {
+    /// Where a head's numbers lie within the width.
+    fn part(&self, head: usize) -> (usize, usize, usize) {
+        let count = self.sizes.head();
+        (head * count, count, self.sizes.width)
+    }
+
+    /// Numbers of a head's row, and keys, filled up to whole vectors.
+    fn steps(&self) -> (usize, usize) {
+        let Sizes { keys, .. } = self.sizes;
+        (
+            self.sizes.head().next_multiple_of(LANES),
+            keys.next_multiple_of(LANES),
+        )
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.sizes.head() as f32).sqrt()
+    }
+
+    /// Gathers a head's rows, with the queries scaled, and makes its weights: `(queries, keys)`, rows filled up to whole vectors.
+    #[inline(always)]
+    fn weigh<S: Simd>(&self, simd: S, head: usize, room: &mut Room) {
+        let part = self.part(head);
+        gather(self.q, part, &mut room.q, self.scale());
+        gather(self.k, part, &mut room.k, 1.0);
+        gather(self.v, part, &mut room.v, 1.0);
+        let (sizes, (step, keys)) = (self.sizes, self.steps());
+        pack_turned(&room.k, step, sizes.head(), &mut room.panels);
+        let shape = [sizes.queries, sizes.head(), sizes.keys];
+        product(simd, &room.q, step, shape, &room.panels, &mut room.weights);
+        for (query, weights) in room.weights.chunks_exact_mut(keys).enumerate() {
+            let keep = self.kept(head, query);
+            softmax(simd, &mut weights[..sizes.keys], keep);
+        }
+    }
+
+    fn kept(&self, head: usize, query: usize) -> Option<&[u8]> {
+        let at = [self.number, head, query];
+        self.changes.kept(at, self.sizes.keys)
+    }
+
+    /// Multiplies `(queries, keys)`, rows filled up to whole vectors, by a head's factors, if there are some.
+    #[inline(always)]
+    fn multiply(&self, head: usize, values: &mut [f32]) {
+        let Some(factors) = self.changes.factors else {
+            return;
+        };
+        let (sizes, (_, keys)) = (self.sizes, self.steps());
+        let first = (self.number * sizes.heads + head) * sizes.queries * sizes.keys;
+        let factors = factors[first..].chunks_exact(sizes.keys);
+        for (values, factors) in values.chunks_exact_mut(keys).zip(factors) {
+            for (value, factor) in values.iter_mut().zip(factors) {
+                *value *= factor;
+            }
         }
     }
 }
 
 struct Forward<'a> {
-    sizes: Sizes,
-    /// Which row of the batch it is.
-    row: usize,
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
-    changes: Changes<'a>,
+    of: Row<'a>,
     room: &'a mut Room,
     output: &'a mut [f32],
 }
@@ -391,31 +298,11 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            sizes,
-            row,
-            q,
-            k,
-            v,
-            changes,
-            room,
-            output,
-        } = self;
-        let head = sizes.head();
-        let (step, keys) = (
-            head.next_multiple_of(LANES),
-            sizes.keys.next_multiple_of(LANES),
-        );
-        let scale = 1.0 / (head as f32).sqrt();
-        for number in 0..sizes.heads {
-            let part = (number * head, head, sizes.width);
-            gather(q, part, &mut room.q, scale);
-            gather(k, part, &mut room.k, 1.0);
-            gather(v, part, &mut room.v, 1.0);
-            weigh(simd, sizes, (row, number), changes, room);
-            if let Some(factors) = changes.factors {
-                multiply(sizes, (row, number), factors, &mut room.weights);
-            }
+        let Self { of, room, output } = self;
+        let (sizes, (step, keys)) = (of.sizes, of.steps());
+        for head in 0..sizes.heads {
+            of.weigh(simd, head, room);
+            of.multiply(head, &mut room.weights);
             pack(&room.v, step, &mut room.panels);
             let shape = [sizes.queries, sizes.keys, step];
             product(
@@ -426,19 +313,14 @@ impl WithSimd for Forward<'_> {
                 &room.panels,
                 &mut room.product,
             );
-            scatter(&room.product, part, output, 1.0);
+            scatter(&room.product, of.part(head), output, 1.0);
         }
     }
 }
 
 struct Backward<'a> {
-    sizes: Sizes,
-    row: usize,
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
+    of: Row<'a>,
     gradient: &'a [f32],
-    changes: Changes<'a>,
     room: &'a mut Room,
     pulled: [&'a mut [f32]; 3],
 }
@@ -451,44 +333,32 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self {
-            sizes,
-            row,
-            q,
-            k,
-            v,
+            of,
             gradient,
-            changes,
             room,
             pulled: [for_q, for_k, for_v],
         } = self;
-        let head = sizes.head();
-        let (step, keys) = (
-            head.next_multiple_of(LANES),
-            sizes.keys.next_multiple_of(LANES),
-        );
-        let scale = 1.0 / (head as f32).sqrt();
-        for number in 0..sizes.heads {
-            let part = (number * head, head, sizes.width);
-            gather(q, part, &mut room.q, scale);
-            gather(k, part, &mut room.k, 1.0);
-            gather(v, part, &mut room.v, 1.0);
+        let (sizes, (step, keys)) = (of.sizes, of.steps());
+        for head in 0..sizes.heads {
+            let part = of.part(head);
+            of.weigh(simd, head, room);
             gather(gradient, part, &mut room.gradient, 1.0);
-            weigh(simd, sizes, (row, number), changes, room);
 
-            let used = match changes.factors {
-                None => &room.weights,
-                Some(factors) => {
-                    room.changed.copy_from_slice(&room.weights);
-                    multiply(sizes, (row, number), factors, &mut room.changed);
-                    &room.changed
-                }
-            };
+            room.changed.copy_from_slice(&room.weights);
+            of.multiply(head, &mut room.changed);
             let shape = [sizes.keys, sizes.queries, step];
-            transposed_product(simd, used, keys, shape, &room.gradient, &mut room.product);
+            transposed_product(
+                simd,
+                &room.changed,
+                keys,
+                shape,
+                &room.gradient,
+                &mut room.product,
+            );
             scatter(&room.product, part, for_v, 1.0);
 
-            pack_turned(&room.v, step, head, &mut room.panels);
-            let shape = [sizes.queries, head, sizes.keys];
+            pack_turned(&room.v, step, sizes.head(), &mut room.panels);
+            let shape = [sizes.queries, sizes.head(), sizes.keys];
             product(
                 simd,
                 &room.gradient,
@@ -497,13 +367,11 @@ impl WithSimd for Backward<'_> {
                 &room.panels,
                 &mut room.slopes,
             );
-            if let Some(factors) = changes.factors {
-                multiply(sizes, (row, number), factors, &mut room.slopes);
-            }
+            of.multiply(head, &mut room.slopes);
             let rows = room.slopes.chunks_exact_mut(keys);
             for (query, (slopes, weights)) in rows.zip(room.weights.chunks_exact(keys)).enumerate()
             {
-                let keep = changes.kept([row, number, query], sizes.keys);
+                let keep = of.kept(head, query);
                 slope(
                     simd,
                     &mut slopes[..sizes.keys],
@@ -522,7 +390,7 @@ impl WithSimd for Backward<'_> {
                 &room.panels,
                 &mut room.product,
             );
-            scatter(&room.product, part, for_q, scale);
+            scatter(&room.product, part, for_q, of.scale());
             // The queries are scaled already.
             let shape = [sizes.keys, sizes.queries, step];
             transposed_product(simd, &room.slopes, keys, shape, &room.q, &mut room.product);
