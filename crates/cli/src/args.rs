@@ -270,6 +270,8 @@ pub(crate) enum Template {
     Table,
     /// A table of text pairs with a score.
     Pairs,
+    /// A table of sentence pairs with a score, and their parses in CoNLL-U.
+    Parsed,
     /// A CSV of numbers with a column of numbers to tell, such as an age.
     Targets,
     /// A CSV of numbers with a column of several labels.

@@ -214,7 +214,7 @@ pub(crate) fn raw(
                 Value::Frames(frames) => in_parts(frames),
                 // A data set that gives sounds gives their frames when it is asked for a sample.
                 Value::Sound(sound) => sound.samples.clone(),
-                Value::Tokens(tokens) => {
+                Value::Tokens(tokens) | Value::Parsed { words: tokens, .. } => {
                     let mut counts = vec![0f32; vocabulary];
                     tokens
                         .iter()

@@ -432,7 +432,9 @@ pub(crate) fn baselines(
                 nearfar_datasets::Shape::Views { .. } => "raw pixels",
                 nearfar_datasets::Shape::Features { .. } => "raw features",
                 nearfar_datasets::Shape::Frames { .. } => "frames in parts",
-                nearfar_datasets::Shape::Tokens { .. } => "bag of words",
+                nearfar_datasets::Shape::Tokens { .. } | nearfar_datasets::Shape::Parsed { .. } => {
+                    "bag of words"
+                }
             };
             let mapped = linear.apply(&raw[0])?;
             let linear_whole = || Ok(linear.apply(&whole()?)?);
@@ -505,7 +507,8 @@ pub(crate) fn baselines(
 
 fn vocabulary(data: &Data) -> usize {
     match data.shape() {
-        nearfar_datasets::Shape::Tokens { vocabulary, .. } => vocabulary,
+        nearfar_datasets::Shape::Tokens { vocabulary, .. }
+        | nearfar_datasets::Shape::Parsed { vocabulary, .. } => vocabulary,
         _ => 0,
     }
 }

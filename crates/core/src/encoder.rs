@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use candle_core::{Result, Tensor, Var};
 
-use crate::{Embeddings, Error, Pairs, Rng};
+use crate::{Embeddings, Error, Pairs, Parse, Rng};
 
 /// A map from inputs to embeddings.
 pub trait Encoder: Send + Sync {
@@ -113,6 +113,15 @@ pub enum Input {
         /// How many of each row are true; each from 1 to `length`.
         lengths: Vec<u32>,
     },
+    /// Sentences with how their words depend on one another. Whoever does not look at that reads them as any sequence.
+    Parsed {
+        /// Token ids `(b, length)` of u32, padded.
+        values: Tensor,
+        /// How many of each row are true; each from 1 to `length`.
+        lengths: Vec<u32>,
+        /// The tree of each row, of as many words.
+        parses: Vec<Parse>,
+    },
 }
 
 impl Input {
@@ -122,7 +131,9 @@ impl Input {
     /// For a tensor without dimensions.
     pub fn rows(&self) -> Result<usize> {
         match self {
-            Self::Dense(values) | Self::Sequence { values, .. } => values.dim(0),
+            Self::Dense(values) | Self::Sequence { values, .. } | Self::Parsed { values, .. } => {
+                values.dim(0)
+            }
         }
     }
 
@@ -134,11 +145,23 @@ impl Input {
     pub fn stacked(inputs: &[Self]) -> Result<Option<Self>> {
         let mut dense = Vec::new();
         let mut sequences = Vec::new();
+        let mut trees = Vec::new();
         for input in inputs {
             match input {
                 Self::Dense(values) => dense.push(values),
                 Self::Sequence { values, lengths } => sequences.push((values, lengths)),
+                Self::Parsed {
+                    values,
+                    lengths,
+                    parses,
+                } => {
+                    sequences.push((values, lengths));
+                    trees.push(parses);
+                }
             }
+        }
+        if !trees.is_empty() && trees.len() != inputs.len() {
+            return Ok(None);
         }
         if !dense.is_empty() && sequences.is_empty() {
             if dense
@@ -164,13 +187,18 @@ impl Input {
                 .iter()
                 .map(|(values, _)| values.pad_with_zeros(1, 0, longest - values.dim(1)?))
                 .collect::<Result<Vec<_>>>()?;
+            let values = Tensor::cat(&padded, 0)?;
             let lengths = sequences
                 .iter()
                 .flat_map(|(_, lengths)| lengths.iter().copied())
                 .collect();
-            return Ok(Some(Self::Sequence {
-                values: Tensor::cat(&padded, 0)?,
-                lengths,
+            return Ok(Some(match trees.is_empty() {
+                true => Self::Sequence { values, lengths },
+                false => Self::Parsed {
+                    values,
+                    lengths,
+                    parses: trees.into_iter().flatten().cloned().collect(),
+                },
             }));
         }
         Ok(None)
@@ -183,7 +211,7 @@ impl Input {
     pub fn dense(&self, place: &str) -> Result<&Tensor> {
         match self {
             Self::Dense(values) => Ok(values),
-            Self::Sequence { .. } => Err(Error::Input(format!(
+            Self::Sequence { .. } | Self::Parsed { .. } => Err(Error::Input(format!(
                 "{place} reads images or vectors, but the data are sequences"
             )))?,
         }
@@ -198,7 +226,10 @@ impl Input {
             Self::Dense(_) => Err(Error::Input(format!(
                 "{place} reads sequences, but the data are images or vectors"
             )))?,
-            Self::Sequence { values, lengths } => {
+            Self::Sequence { values, lengths }
+            | Self::Parsed {
+                values, lengths, ..
+            } => {
                 let (b, length) = (values.dim(0)?, values.dim(1)?);
                 crate::shape::length(place, ("lengths", lengths.len()), ("values", b))?;
                 if let Some(row) = lengths.iter().position(|&l| l == 0 || l as usize > length) {
@@ -210,6 +241,29 @@ impl Input {
                 Ok((values, lengths))
             }
         }
+    }
+
+    /// The padded token ids, and the tree of each row.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for inputs without parses, or when these do not fit the lengths; `place` is the one that asked.
+    pub fn parsed(&self, place: &str) -> Result<(&Tensor, &[Parse])> {
+        let (values, lengths) = self.sequence(place)?;
+        let Self::Parsed { parses, .. } = self else {
+            Err(Error::Input(format!(
+                "{place} reads parsed sentences, but the data are sequences without parses"
+            )))?
+        };
+        crate::shape::length(place, ("parses", parses.len()), ("values", lengths.len()))?;
+        let fits = |(parse, &length): (&Parse, &u32)| parse.len() == length as usize;
+        if let Some(row) = parses.iter().zip(lengths).position(|it| !fits(it)) {
+            Err(Error::Input(format!(
+                "{place}: row {row} has length {}, but its parse has {} words",
+                lengths[row],
+                parses[row].len()
+            )))?;
+        }
+        Ok((values, parses))
     }
 }
 
@@ -239,6 +293,39 @@ mod tests {
         assert_eq!(values.to_vec2::<u32>()?, [[1, 1, 0], [1, 1, 1]]);
         assert_eq!(lengths, [2, 3]);
         assert!(Input::stacked(&[words(1, 2), dense(1, 2)])?.is_none());
+        let parsed = |b: usize, t: usize| Input::Parsed {
+            values: Tensor::ones((b, t), DType::U32, &Device::Cpu).expect("small"),
+            lengths: vec![t as u32; b],
+            parses: vec![Parse::chain(t); b],
+        };
+        let stacked = Input::stacked(&[parsed(1, 2), parsed(2, 3)])?.expect("padded");
+        let (values, parses) = stacked.parsed("test")?;
+        assert_eq!(values.dims(), [3, 3]);
+        assert_eq!(parses, [Parse::chain(2), Parse::chain(3), Parse::chain(3)]);
+        assert!(Input::stacked(&[parsed(1, 2), words(1, 2)])?.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_parse_fits_its_row() -> Result<()> {
+        let input = |words: usize, parses: usize| Input::Parsed {
+            values: Tensor::ones((1, 3), DType::U32, &Device::Cpu).expect("small"),
+            lengths: vec![2],
+            parses: vec![Parse::chain(words); parses],
+        };
+        assert_eq!(input(2, 1).parsed("test")?.1, [Parse::chain(2)]);
+        assert_eq!(input(2, 1).sequence("test")?.1, [2]);
+        let told = |input: Input| input.parsed("test").expect_err("no fit").to_string();
+        assert_eq!(
+            told(input(3, 1)),
+            "test: row 0 has length 2, but its parse has 3 words"
+        );
+        assert!(told(input(2, 2)).contains("parses"));
+        let plain = Input::Sequence {
+            values: Tensor::ones((1, 2), DType::U32, &Device::Cpu)?,
+            lengths: vec![2],
+        };
+        assert!(told(plain).contains("without parses"));
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod reducer;
 
 mod batch;
 mod encoder;
+mod parse;
 
 mod state;
 mod table;
@@ -38,6 +39,7 @@ pub use error::Error;
 pub use loss::{Evaluated, Loss, Part, Terms, Unit};
 pub use miner::{Candidate, Candidates, Miner};
 pub use num::{Finite, Fraction, NonNegative, Positive};
+pub use parse::Parse;
 pub use pattern::name_matches;
 pub use reducer::{Reducer, Then};
 pub use rng::{Purpose, Rng, Seed, position_of_name};

@@ -134,7 +134,7 @@ pub fn check(config: &DataConfig, root: &Path, seed: Seed, limit: usize) -> Chec
         Preparation::Sounds { .. } => decoded(&data, "frames", &mut problems),
         Preparation::Kinds { .. } => decoded(&data, "content", &mut problems),
         Preparation::Features { ref names, .. } => constant_columns(&data, names, &mut problems),
-        Preparation::Texts { .. } | Preparation::Tokenized { .. } => {}
+        Preparation::Texts { .. } | Preparation::Tokenized { .. } | Preparation::Parsed { .. } => {}
     }
     Checked {
         problems,
@@ -340,6 +340,10 @@ fn hash(sample: &Sample) -> u64 {
             Value::Array(array) => &array.values,
             Value::Tokens(words) => {
                 words.hash(&mut hasher);
+                continue;
+            }
+            Value::Parsed { words, parse } => {
+                (words, parse).hash(&mut hasher);
                 continue;
             }
             Value::Features(_) | Value::Sound(_) => continue,

@@ -1,7 +1,7 @@
 //! Samples to batches.
 
 use candle_core::{Device, Tensor};
-use nearfar_core::{Batch, Input, Pairs, SignedPairs, Supervision};
+use nearfar_core::{Batch, Input, Pairs, Parse, SignedPairs, Supervision};
 
 use crate::{Annotation, Error, Frames, Mask, Sample, Value};
 
@@ -23,6 +23,8 @@ enum HostInput {
         values: Vec<u32>,
         length: usize,
         lengths: Vec<u32>,
+        /// The tree of each row, of parsed sentences.
+        parses: Option<Vec<Parse>>,
     },
     /// Frames of each row, to be padded.
     Frames {
@@ -270,7 +272,7 @@ impl HostInput {
             let shape = match &value {
                 Value::Image(image) => vec![image.channels, image.height, image.width],
                 Value::Features(features) => vec![features.len()],
-                Value::Tokens(_) => vec![],
+                Value::Tokens(_) | Value::Parsed { .. } => vec![],
                 Value::Array(array) => array.shape.clone(),
                 Value::Frames(frames) => vec![frames.width],
                 Value::Sound(_) => {
@@ -281,10 +283,11 @@ impl HostInput {
             };
             let (input, first) = packed.get_or_insert_with(|| {
                 let input = match &value {
-                    Value::Tokens(_) => Self::Tokens {
+                    Value::Tokens(_) | Value::Parsed { .. } => Self::Tokens {
                         values: Vec::new(),
                         length: 0,
                         lengths: Vec::new(),
+                        parses: matches!(value, Value::Parsed { .. }).then(Vec::new),
                     },
                     Value::Frames(frames) => Self::Frames {
                         rows: Vec::new(),
@@ -311,7 +314,17 @@ impl HostInput {
                         values: of_this, ..
                     }),
                 ) if *expected == shape => values.extend_from_slice(&of_this),
-                (Self::Tokens { .. }, Value::Tokens(of_this)) => tokens.push(of_this),
+                (Self::Tokens { parses: None, .. }, Value::Tokens(of_this)) => tokens.push(of_this),
+                (
+                    Self::Tokens {
+                        parses: Some(parses),
+                        ..
+                    },
+                    Value::Parsed { words, parse },
+                ) => {
+                    tokens.push(words);
+                    parses.push(parse);
+                }
                 (Self::Frames { rows, width }, Value::Frames(of_this))
                     if of_this.width == *width && of_this.count > 0 =>
                 {
@@ -339,9 +352,13 @@ impl HostInput {
                         "{name} has the shape {shape:?}, {first} has {expected:?}; resize images to one `size`"
                     )));
                 }
-                (Self::Tokens { .. }, other) => {
+                (Self::Tokens { parses, .. }, other) => {
+                    let what = match parses {
+                        None => "a text",
+                        Some(_) => "a parsed sentence",
+                    };
                     return Err(Error::Settings(format!(
-                        "{name} is of {}, {first} is a text",
+                        "{name} is of {}, {first} is {what}",
                         other.kind()
                     )));
                 }
@@ -353,7 +370,7 @@ impl HostInput {
                 shape.insert(0, count);
                 Self::Dense { values, shape }
             }
-            Some((Self::Tokens { .. }, _)) => padded(&tokens),
+            Some((Self::Tokens { parses, .. }, _)) => padded(&tokens, parses),
             Some((frames @ Self::Frames { .. }, _)) => frames,
             None => Self::Dense {
                 values: Vec::new(),
@@ -371,10 +388,11 @@ impl HostInput {
                 let values = Vec::new();
                 Self::Dense { values, shape }
             }
-            Self::Tokens { .. } => Self::Tokens {
+            Self::Tokens { parses, .. } => Self::Tokens {
                 values: Vec::new(),
                 length: 0,
                 lengths: Vec::new(),
+                parses: parses.as_ref().map(|_| Vec::new()),
             },
             Self::Frames { width, .. } => Self::Frames {
                 rows: Vec::new(),
@@ -390,10 +408,18 @@ impl HostInput {
                 values,
                 length,
                 lengths,
-            } => Input::Sequence {
-                values: Tensor::from_vec(values, (lengths.len(), length), device)?,
-                lengths,
-            },
+                parses,
+            } => {
+                let values = Tensor::from_vec(values, (lengths.len(), length), device)?;
+                match parses {
+                    None => Input::Sequence { values, lengths },
+                    Some(parses) => Input::Parsed {
+                        values,
+                        lengths,
+                        parses,
+                    },
+                }
+            }
             Self::Frames { rows, width } => {
                 let length = rows.iter().map(|it| it.count).max().unwrap_or(0);
                 let mut values = Vec::with_capacity(rows.len() * length * width);
@@ -411,7 +437,7 @@ impl HostInput {
 }
 
 /// Token ids of one length, with zeros behind.
-fn padded(rows: &[Vec<u32>]) -> HostInput {
+fn padded(rows: &[Vec<u32>], parses: Option<Vec<Parse>>) -> HostInput {
     let length = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut values = Vec::with_capacity(rows.len() * length);
     for row in rows {
@@ -422,6 +448,7 @@ fn padded(rows: &[Vec<u32>]) -> HostInput {
         values,
         length,
         lengths: rows.iter().map(|row| row.len() as u32).collect(),
+        parses,
     }
 }
 
@@ -473,6 +500,33 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        Ok(())
+    }
+
+    #[test]
+    fn parsed_sentences_keep_their_trees() -> Result<(), Box<dyn std::error::Error>> {
+        let parsed = |words: &[u32]| Value::Parsed {
+            words: words.to_vec(),
+            parse: Parse::chain(words.len()),
+        };
+        let classes = Known::Annotation(Annotation::Classes);
+        let rows = vec![
+            row(vec![parsed(&[1, 2])], 0, 0),
+            row(vec![parsed(&[3])], 1, 1),
+        ];
+        let batch = HostBatch::pack(rows, classes)?.onto(&Device::Cpu)?;
+        let (values, parses) = batch.inputs[0].parsed("test")?;
+        assert_eq!(values.to_vec2::<u32>()?, [[1, 2], [3, 0]]);
+        assert_eq!(parses, [Parse::chain(2), Parse::chain(1)]);
+        let mixed = vec![
+            row(vec![parsed(&[1])], 0, 0),
+            row(vec![Value::Tokens(vec![1])], 1, 1),
+        ];
+        let error = HostBatch::pack(mixed, classes).expect_err("not alike");
+        assert_eq!(
+            error.to_string(),
+            "row 1 is of texts, row 0 is a parsed sentence"
+        );
         Ok(())
     }
 

@@ -30,13 +30,13 @@ mod error;
 pub use check::{Checked, PartSummary, Problems, check};
 pub use config::{
     Branch, DataConfig, Folder, GlyphSet, ImageBranch, ImageSet, ImagesCsv, MaskSet, PairSet,
-    PairsFile, PointFolder, SceneSet, SeenAs, SolidSet, SoundBranch, SoundFolder, SoundSet,
+    PairsFile, Parses, PointFolder, SceneSet, SeenAs, SolidSet, SoundBranch, SoundFolder, SoundSet,
     SoundsCsv, TableFile, TableSet, TextBranch, TextSet, TextsFile, TwoKindsFile, ViewFolder,
     VolumeFolder,
 };
 pub use data::{Data, Evaluation, Preparation, Roles, Shape};
 pub use dataset::{Annotation, Dataset, Subset};
-pub use error::{Blame, Error, Fault, IdxFault, SoundFault};
+pub use error::{Blame, ConlluFault, Error, Fault, IdxFault, SoundFault};
 pub use formats::{
     glyphs::Glyphs,
     is_sound,

@@ -1,5 +1,7 @@
 //! One sample, decoded.
 
+use nearfar_core::Parse;
+
 use crate::{Frames, Sound};
 
 /// What a data set gives for one index: one input, or the two sides of a pair. What is known of it (its class or score)
@@ -28,6 +30,13 @@ pub enum Value {
     Features(Vec<f32>),
     /// Words as numbers; never empty.
     Tokens(Vec<u32>),
+    /// A sentence: words as numbers, never none, and how they depend on one another.
+    Parsed {
+        /// The words.
+        words: Vec<u32>,
+        /// The tree of as many.
+        parse: Parse,
+    },
     /// A sound, before frames are made of it.
     Sound(Sound),
     /// Frames of a sound, or the points of a set.
@@ -43,6 +52,7 @@ impl Value {
             Self::Image(_) => "images",
             Self::Features(_) => "features",
             Self::Tokens(_) => "texts",
+            Self::Parsed { .. } => "parsed sentences",
             Self::Sound(_) => "sounds",
             Self::Frames(_) => "frames of sounds",
             Self::Array(_) => "volumes or views",

@@ -127,11 +127,28 @@ impl Vocabulary {
         min_count: u64,
         most: Option<usize>,
     ) -> Self {
+        let words = texts.into_iter().flat_map(|text| unit.of(text));
+        Self::counted(words, unit, min_count, most)
+    }
+
+    /// The same of words that a text was split into before; they stand here as they are.
+    pub(crate) fn of_words<'a>(
+        words: impl IntoIterator<Item = &'a str>,
+        min_count: u64,
+        most: Option<usize>,
+    ) -> Self {
+        let words = words.into_iter().filter(|&word| word != UNKNOWN);
+        Self::counted(words.map(str::to_owned), TextUnit::Words, min_count, most)
+    }
+
+    fn counted(
+        words: impl Iterator<Item = String>,
+        unit: TextUnit,
+        min_count: u64,
+        most: Option<usize>,
+    ) -> Self {
         let mut counts = BTreeMap::<String, u64>::new();
-        for text in texts {
-            unit.of(text)
-                .for_each(|word| *counts.entry(word).or_default() += 1);
-        }
+        words.for_each(|word| *counts.entry(word).or_default() += 1);
         let mut frequent: Vec<(String, u64)> = counts
             .into_iter()
             .filter(|(_, count)| *count >= min_count)
@@ -223,8 +240,11 @@ mod tests {
         assert_eq!(two.tokens("a B", 128), [0, 1]);
         assert_eq!(two.tokens("b b b", 2), [1, 1]);
         assert_eq!(two.tokens("?!", 128), [0]);
-        // The marker is not a word that a text can hold.
+        // The marker is not a word that a text can hold; where others have split it, it is what it stands for.
         assert_eq!(words("<unk>").collect::<Vec<_>>(), ["unk"]);
+        let split = Vocabulary::of_words(["don't", "<unk>", "<unk>", "go", "go"], 1, None);
+        assert_eq!(split.words(), ["<unk>", "go", "don't"]);
+        assert_eq!(split.number("<unk>"), 0);
     }
 
     #[test]

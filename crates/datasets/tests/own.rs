@@ -76,7 +76,9 @@ fn pixels(dataset: &dyn Dataset, index: u32) -> Vec<f32> {
     match dataset.sample(index).unwrap().inputs.swap_remove(0) {
         Value::Image(image) => image.values,
         Value::Features(values) => values,
-        Value::Tokens(tokens) => tokens.iter().map(|&token| token as f32).collect(),
+        Value::Tokens(tokens) | Value::Parsed { words: tokens, .. } => {
+            tokens.iter().map(|&token| token as f32).collect()
+        }
         Value::Frames(frames) => frames.values,
         Value::Sound(sound) => sound.samples,
         Value::Array(array) => array.values,
@@ -415,6 +417,104 @@ fn texts_can_be_read_by_a_published_tokenizer() {
             .load_prepared(Path::new("unused"), Seed(1), &preparation)
             .is_err()
     );
+}
+
+#[test]
+fn texts_with_parses_have_the_words_and_heads_of_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let word = |id: u32, form: &str, head: u32, relation: &str| {
+        format!("{id}\t{form}\t_\t_\t_\t_\t{head}\t{relation}\t_\t_\n")
+    };
+    let sentence = |name: &str, words: &[String]| format!("{name}\n{}\n", words.concat());
+    let cats = [
+        word(1, "Cats", 2, "nsubj"),
+        word(2, "don't", 0, "root"),
+        word(3, "sleep", 2, "xcomp"),
+    ];
+    let dogs = [
+        word(1, "Dogs", 2, "nsubj:pass"),
+        word(2, "sleep", 0, "root"),
+    ];
+    let parses = sentence("# sent_id = c", &cats) + &sentence("# text = Dogs sleep", &dogs);
+    write("s.conllu", &parses);
+    write(
+        "t.csv",
+        "text,label,split\nc,cat,train\nDogs sleep,dog,train\nc,cat,test\n",
+    );
+    let text = "data.texts = { path = \"DIR/t.csv\", split = \"split\", length = 2, parses = { path = \"DIR/s.conllu\" } }";
+    let data = load(text, &folder).unwrap();
+    let shape = Shape::Parsed {
+        vocabulary: 5,
+        length: 2,
+    };
+    assert_eq!(data.shape(), shape);
+    // By how often they occur, and then by their bytes.
+    let Preparation::Parsed { vocabulary, .. } = &data.preparation else {
+        panic!("parsed")
+    };
+    assert_eq!(
+        vocabulary.words(),
+        ["<unk>", "sleep", "cats", "dogs", "don't"]
+    );
+    let parse = |dataset: &dyn Dataset, index: u32| match dataset
+        .sample(index)
+        .unwrap()
+        .inputs
+        .swap_remove(0)
+    {
+        Value::Parsed { words, parse } => (words, parse),
+        other => panic!("{other:?}"),
+    };
+    let (words, tree) = parse(&*data.train, 0);
+    assert_eq!((words, tree.heads()), (vec![2, 4], &[Some(1), None][..]));
+    assert_eq!(tree.basic(), [true, true]);
+    assert_eq!(
+        data.train.describe(1).split_once(" (").unwrap().0,
+        "Dogs sleep"
+    );
+
+    // A run stores what it was trained with, and opens new sentences by it.
+    let stored = serde_json::to_string(&data.preparation).unwrap();
+    let stored: Preparation = serde_json::from_str(&stored).unwrap();
+    assert_eq!(stored, data.preparation);
+    let new = stored.open(&folder.path().join("s.conllu")).unwrap();
+    assert_eq!((new.len(), parse(&*new, 0)), (2, parse(&*data.train, 0)));
+    let plain = config(
+        "data.texts = { path = \"DIR/t.csv\", split = \"split\" }",
+        &folder,
+    );
+    let error = plain.load_prepared(Path::new("unused"), Seed(1), &stored);
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.contains("`c` has no parse; give the data `parses`"),
+        "{error}"
+    );
+
+    let error = load_error(
+        &text.replace("length = 2", "unit = \"characters\""),
+        &folder,
+    );
+    assert!(
+        error.contains("leave out `unit` and `tokenizer`"),
+        "{error}"
+    );
+    let error = load_error(&text.replace("{ path = \"DIR/s.conllu\" }", "{}"), &folder);
+    assert!(
+        error.contains("`path` of the `parses` is not set"),
+        "{error}"
+    );
+    let error = load_error(&text.replace("s.conllu", "t.csv"), &folder);
+    assert!(
+        error.starts_with("DIR/t.csv, row 1: there are 1 columns, not the 10 of CoNLL-U"),
+        "{error}"
+    );
+    write("empty.conllu", "\n");
+    let error = stored
+        .open(&folder.path().join("empty.conllu"))
+        .err()
+        .unwrap();
+    assert!(error.to_string().ends_with("there are no texts"), "{error}");
 }
 
 #[test]

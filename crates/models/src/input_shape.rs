@@ -48,6 +48,11 @@ pub enum InputShape {
         /// Ids are below it.
         vocabulary: usize,
     },
+    /// `Input::Parsed` of token ids `(b, length)`.
+    Parsed {
+        /// Ids are below it.
+        vocabulary: usize,
+    },
     /// `Input::Sequence` of `(b, length, features)`.
     Frames {
         /// Numbers in a frame.
@@ -79,6 +84,9 @@ impl fmt::Display for InputShape {
             Self::Tokens { vocabulary } => {
                 write!(f, "sequences of tokens from a vocabulary of {vocabulary}")
             }
+            Self::Parsed { vocabulary } => {
+                write!(f, "parsed sentences with a vocabulary of {vocabulary}")
+            }
             Self::Frames { features } => write!(f, "sequences of frames of {features} features"),
         }
     }
@@ -97,6 +105,7 @@ impl InputShape {
             Self::Volume { .. }
             | Self::Views { .. }
             | Self::Tokens { .. }
+            | Self::Parsed { .. }
             | Self::Frames { .. } => None,
         }
     }
@@ -136,6 +145,10 @@ impl InputShape {
             Self::Features(features) => dense(&[features])?,
             Self::Tokens { .. } => {
                 let dims = input.sequence(place)?.0.dims();
+                (dims, dims.len() == 2)
+            }
+            Self::Parsed { .. } => {
+                let dims = input.parsed(place)?.0.dims();
                 (dims, dims.len() == 2)
             }
             Self::Frames { features } => {

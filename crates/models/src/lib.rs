@@ -23,9 +23,9 @@ mod sentence_folder;
 mod write_sentence_folder;
 
 pub use backbones::{
-    Ahmed, Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm,
-    Mlp, MnistTwin, Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling, SpeakerLstm, Tristounet,
-    Unet, Vit, VitPooling, Voxnet, Words,
+    Ahmed, Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, DependencyLstm,
+    Koch, Linear, Lstm, Mlp, MnistTwin, Mvcnn, Resnet, ResnetPooling, ResnetStem, SetPooling,
+    SpeakerLstm, Tristounet, Unet, Vit, VitPooling, Voxnet, WordHeads, Words,
 };
 pub use heads::{HeadConfig, Under};
 pub use init::Init;

@@ -5,8 +5,8 @@ use nearfar_core::{Encoder, Error, doc_of};
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::{
-    Ahmed, Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Linear, Lstm, Mlp,
-    MnistTwin, Mvcnn, Resnet, SpeakerLstm, Tristounet, Unet, Vit, Voxnet,
+    Ahmed, Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, DependencyLstm, Koch, Linear,
+    Lstm, Mlp, MnistTwin, Mvcnn, Resnet, SpeakerLstm, Tristounet, Unet, Vit, Voxnet,
 };
 use crate::{InputShape, Params};
 
@@ -96,6 +96,7 @@ models! {
     "convnext" = Convnext, "ConvNeXt, for images; timm's names";
     "deep_sets" = DeepSets, "a function of sets, whatever their order, for vectors or tokens of which each sample has several";
     "dense_conv" = DenseConv, "convolutions that keep the resolution, for images with masks";
+    "dependency_lstm" = DependencyLstm, "word vectors and an LSTM along the dependencies of words, for parsed sentences";
     "koch" = Koch, "four convolutions and a wide logistic layer, for characters of 105 × 105";
     "linear" = Linear, "one matrix, for vectors and for images as their pixels";
     "lstm" = Lstm, "word vectors and an LSTM, for sequences of tokens or frames";

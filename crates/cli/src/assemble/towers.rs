@@ -136,6 +136,7 @@ fn input_shape(shape: Shape) -> InputShape {
         Shape::Features { count } => InputShape::Features(count),
         Shape::Frames { features } => InputShape::Frames { features },
         Shape::Tokens { vocabulary, .. } => InputShape::Tokens { vocabulary },
+        Shape::Parsed { vocabulary, .. } => InputShape::Parsed { vocabulary },
     }
 }
 
@@ -168,6 +169,11 @@ pub(super) fn blank(tower: &dyn Encoder, shape: Shape, device: &Device) -> Resul
         Shape::Tokens { .. } => Input::Sequence {
             values: Tensor::zeros((1, 1), DType::U32, device)?,
             lengths: vec![1],
+        },
+        Shape::Parsed { .. } => Input::Parsed {
+            values: Tensor::zeros((1, 1), DType::U32, device)?,
+            lengths: vec![1],
+            parses: vec![nearfar_core::Parse::chain(1)],
         },
     };
     Ok(tower.encode(&blank, Mode::Eval)?)

@@ -89,6 +89,7 @@ pub(crate) fn of(template: Template) -> &'static str {
         Template::Sounds => include_str!("../templates/sounds.toml"),
         Template::Table => include_str!("../templates/table.toml"),
         Template::Pairs => include_str!("../templates/pairs.toml"),
+        Template::Parsed => include_str!("../templates/parsed.toml"),
         Template::Targets => include_str!("../templates/targets.toml"),
         Template::Labels => include_str!("../templates/labels.toml"),
         Template::Domains => include_str!("../templates/domains.toml"),

@@ -81,7 +81,7 @@ pub(crate) fn input(
     }
     if !["train", "validation", "test", "unseen"].contains(&word) {
         return Err(Error::Data(format!(
-            "{word} is not there; give a folder, an image, a CSV, TSV, JSON lines or text file, or a part of the run's data, such as `test`"
+            "{word} is not there; give a folder, an image, a CSV, TSV, JSON lines, CoNLL-U or text file, or a part of the run's data, such as `test`"
         )));
     }
     if let Some(tower) = trained.tower {

@@ -8,6 +8,7 @@ mod helpers;
 mod labels;
 mod masks;
 mod pairs;
+mod parsed;
 mod parts;
 mod scorers;
 mod solids;

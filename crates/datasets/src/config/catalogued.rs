@@ -21,7 +21,7 @@ use crate::{
         said::SaidColumns,
         sounds,
         table::{Table, TableColumns},
-        texts::{RawTexts, TextColumns},
+        texts::{RawText, RawTexts, TextColumns},
     },
     names,
     pixels::{Filter, Pixels},
@@ -54,6 +54,7 @@ impl Default for Asked<'_> {
                 most: None,
                 length: super::sets::LENGTH,
                 tokenizer: None,
+                parses: None,
             },
             class: None,
             log_mel: None,
@@ -105,6 +106,7 @@ impl<'a> From<&'a TextSet> for Asked<'a> {
                 most: set.most_words,
                 length: set.length,
                 tokenizer: set.tokenizer.clone(),
+                parses: None,
             },
             ..Self::default()
         }
@@ -121,6 +123,7 @@ impl<'a> From<&'a PairSet> for Asked<'a> {
                 most: set.most_words,
                 length: set.length,
                 tokenizer: set.tokenizer.clone(),
+                parses: None,
             },
             ..Self::default()
         }
@@ -638,7 +641,7 @@ fn read_json(
                 let group = group_of.get(label).cloned().unwrap_or_default();
                 rows.fields(BTreeMap::from([(groups.field.clone(), group)]));
             }
-            raw.texts.push(vec![text.clone()]);
+            raw.texts.push(vec![RawText::Plain(text.clone())]);
             raw.places.push((Arc::clone(&place), number));
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         image_files::ImageFile,
         lines::{Line, Lines},
         sounds::Origin,
-        texts::RawTexts,
+        texts::{RawText, RawTexts},
     },
     rows::{Rows, RowsBuilder},
     split::{Division, HoldOut, part_of},
@@ -175,7 +175,9 @@ impl Making<'_> {
         match branch {
             Branch::Text(it) => Ok(Content::Texts {
                 raw: RawTexts {
-                    texts: cells.texts.into_iter().map(|text| vec![text]).collect(),
+                    texts: (cells.texts.into_iter())
+                        .map(|text| vec![RawText::Plain(text)])
+                        .collect(),
                     places: self.places.to_vec(),
                     ..RawTexts::default()
                 },
@@ -187,6 +189,7 @@ impl Making<'_> {
                     most: it.most_words,
                     length: it.length,
                     tokenizer: it.tokenizer.clone(),
+                    parses: None,
                 },
             }),
             Branch::Image(it) => {

@@ -6,8 +6,8 @@ use nearfar_catalogue::{Column, Selection};
 use nearfar_core::{Positive, Seed};
 
 use super::{
-    Folder, GlyphSet, ImagesCsv, MaskSet, PairsFile, SceneSet, SoundFolder, SoundsCsv, TableFile,
-    TextsFile,
+    Folder, GlyphSet, ImagesCsv, MaskSet, PairsFile, Parses, SceneSet, SoundFolder, SoundsCsv,
+    TableFile, TextsFile,
 };
 use crate::{
     Annotation, Color, Dataset, Error, FrontEnd, Glyphs, Limits, LineFormat, LogMel, Preparation,
@@ -15,6 +15,7 @@ use crate::{
     data::{Content, Disjoint, Source, Words},
     error::{Fault, Sink, shown},
     formats::{
+        conllu::Sentences,
         file_bytes,
         file_list::{self, FileList, ListColumns},
         folder::{self as class_folders, Wanted},
@@ -545,8 +546,10 @@ pub(super) fn texts(
         most: set.most_words,
         length: set.length,
         tokenizer: set.tokenizer.clone(),
+        parses: set.parses.clone(),
     };
-    of_texts(&lines, &columns, set.test, set.hold_out, None, words, sink)
+    let held_out = (set.test, set.hold_out);
+    of_texts(&lines, &columns, held_out, None, words, limits, sink)
 }
 
 pub(super) fn pairs(
@@ -583,28 +586,26 @@ pub(super) fn pairs(
         most: set.most_words,
         length: set.length,
         tokenizer: set.tokenizer.clone(),
+        parses: set.parses.clone(),
     };
-    of_texts(
-        &lines,
-        &columns,
-        set.test,
-        HoldOut::Samples,
-        set.range,
-        words,
-        sink,
-    )
+    let held_out = (set.test, HoldOut::Samples);
+    of_texts(&lines, &columns, held_out, set.range, words, limits, sink)
 }
 
 fn of_texts(
     lines: &Lines,
     columns: &TextColumns,
-    test: Option<nearfar_core::Fraction>,
-    hold_out: HoldOut,
+    (test, hold_out): (Option<nearfar_core::Fraction>, HoldOut),
     range: Option<[f64; 2]>,
     words: Words,
+    limits: &Limits,
     sink: &mut dyn Sink,
 ) -> Result<Source, Error> {
-    let (mut raw, mut rows) = (RawTexts::default(), RowsBuilder::default());
+    let mut raw = RawTexts::default();
+    if let Some(parses) = &words.parses {
+        raw.sentences = Some(sentences(parses, limits, sink)?);
+    }
+    let mut rows = RowsBuilder::default();
     let part = |word: &str| part_of(word).map(str::to_owned);
     raw.add(lines, columns, "all", &part, &mut rows, sink)?;
     let rows = some(rows.finish(), lines)?;
@@ -622,6 +623,17 @@ fn of_texts(
         place: lines.path.clone(),
         disjoint: disjoint(hold_out),
     })
+}
+
+/// The sentences that cells name.
+fn sentences(parses: &Parses, limits: &Limits, sink: &mut dyn Sink) -> Result<Sentences, Error> {
+    if parses.path.as_os_str().is_empty() {
+        return Err(Error::Settings(
+            "`path` of the `parses` is not set; it says where the file in CoNLL-U is".into(),
+        ));
+    }
+    let bytes = file_bytes(&parses.path, limits)?;
+    Sentences::read(&shown(&parses.path), &bytes, &parses.basic, sink)
 }
 
 /// The lines of a list of files and what they say; paths are relative to `folder`, or to the list's own.

@@ -452,6 +452,8 @@ settings_with_classes! {
         most_words: Option<usize> = None,
         /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
         tokenizer: Option<PathBuf> = None,
+        /// Parses of the texts: the column then holds what their sentences are called in that file.
+        parses: Option<Parses> = None,
         /// Words of a text at most, or tokens with the special ones; the rest is cut off.
         length: usize = LENGTH,
         /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
@@ -490,12 +492,36 @@ settings! {
         most_words: Option<usize> = None,
         /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
         tokenizer: Option<PathBuf> = None,
+        /// Parses of the texts: the columns then hold what their sentences are called in that file.
+        parses: Option<Parses> = None,
         /// Words of a text at most, or tokens with the special ones; the rest is cut off.
         length: usize = LENGTH,
         /// Part of the pairs that is held out as `test`; 0.2 where nothing is said and the data name no parts.
         test: Option<Fraction> = None,
         /// Part of the training pairs that is put aside as `validation`.
         validation: Option<Fraction> = None,
+    }
+}
+
+settings! {
+    /// Sentences whose words depend on one another as a parser found, in CoNLL-U (<https://universaldependencies.org/format.html>), which
+    /// parsers write. A cell of the data names a sentence by its `sent_id`, or else by its `text`: both stand in comments above the
+    /// words. Words are the forms of the file in lower case, punctuation among them.
+    ///
+    /// ```toml
+    /// [data.pairs]
+    /// path = "pairs.csv"
+    /// score = "score"
+    /// parses = { path = "sentences.conllu" }
+    /// ```
+    Parses {
+        /// The file.
+        path: PathBuf = PathBuf::new(),
+        /// By which relations to a root a word is of the basic part of its sentence, together with the root: subjects and objects, as
+        /// Universal Dependencies and Stanford's dependencies call them. Of `nsubj:pass` the relation is `nsubj`.
+        basic: Vec<String> = [
+            "nsubj", "csubj", "obj", "iobj", "nsubjpass", "csubjpass", "dobj",
+        ].map(str::to_owned).to_vec(),
     }
 }
 

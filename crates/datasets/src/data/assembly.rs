@@ -9,12 +9,12 @@ use super::{
     preparation::{other_kind, standardize},
 };
 use crate::{
-    Annotation, Dataset, Error, Standardization, Subset, TextUnit, Tokenizer, Vocabulary,
+    Annotation, Dataset, Error, Parses, Standardization, Subset, TextUnit, Tokenizer, Vocabulary,
     error::{Fault, Sink},
     formats::{
         said::{Annotated, Said},
         table::{Table, Vectors},
-        texts::{RawTexts, Texts},
+        texts::{RawText, RawTexts, Texts},
         two_kinds::TwoKinds,
     },
     rows::Rows,
@@ -79,12 +79,36 @@ pub(crate) struct Words {
     pub(crate) length: usize,
     /// The file of a tokenizer, which then has its own vocabulary.
     pub(crate) tokenizer: Option<PathBuf>,
+    /// The parses of the texts, which then say what their words are.
+    pub(crate) parses: Option<Parses>,
 }
 
 impl Words {
     /// What makes numbers of these texts, those that are trained on.
-    fn fitted<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Preparation, Error> {
+    fn fitted<'a>(
+        &self,
+        texts: impl IntoIterator<Item = &'a RawText>,
+    ) -> Result<Preparation, Error> {
+        if let Some(parses) = &self.parses {
+            if self.tokenizer.is_some() || self.unit != TextUnit::Words {
+                return Err(Error::Settings(
+                    "`parses` say what the words of a text are; leave out `unit` and `tokenizer`"
+                        .into(),
+                ));
+            }
+            let words = texts.into_iter().flat_map(|text| match text {
+                RawText::Parsed(sentence) => &sentence.words[..],
+                RawText::Plain(_) => &[],
+            });
+            let words = words.map(String::as_str);
+            return Ok(Preparation::Parsed {
+                vocabulary: Vocabulary::of_words(words, self.min_count, self.most),
+                length: self.length,
+                basic: parses.basic.clone(),
+            });
+        }
         let Some(path) = &self.tokenizer else {
+            let texts = texts.into_iter().map(RawText::text);
             return Ok(Preparation::Texts {
                 vocabulary: Vocabulary::of(texts, self.unit, self.min_count, self.most),
                 length: self.length,
@@ -277,18 +301,15 @@ fn prepared(
             let preparation = match stored {
                 Some(stored) => stored.clone(),
                 None => {
-                    let texts = train
-                        .iter()
-                        .flat_map(|&row| &raw.texts[row as usize])
-                        .map(String::as_str);
+                    let texts = train.iter().flat_map(|&row| &raw.texts[row as usize]);
                     words.fitted(texts)?
                 }
             };
             let texts = {
-                let Some(tokens) = preparation.tokens_of() else {
+                let Some(value) = preparation.value_of() else {
                     return Err(other_kind(&preparation, "texts"));
                 };
-                Texts::new(raw, rows, annotation, &*tokens)?
+                Texts::new(raw, rows, annotation, &*value)?
             };
             (Arc::new(texts), preparation, range)
         }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Annotation, Color, Dataset, Error, FrontEnd, Limits, LineFormat, LogMel, Size, Standardization,
-    Tokenizer, Vocabulary,
+    Tokenizer, Value, Vocabulary,
     error::{Fault, Strict, shown},
     formats::{
         arrays::{ArrayFiles, Arrays},
+        conllu::Sentences,
         file_bytes,
         folder::{self, Wanted},
         image_files::{Alike, ImageFile, ImageFiles},
@@ -18,7 +19,7 @@ use crate::{
         said::SaidColumns,
         sounds::{Origin, Sounds},
         table::{Table, TableColumns, Vectors},
-        texts::{RawTexts, TextColumns, Texts, TokensOf},
+        texts::{RawText, RawTexts, TextColumns, Texts, ValueOf},
         view_files::{self, ViewFiles},
     },
     rows::{Rows, RowsBuilder},
@@ -74,6 +75,13 @@ pub enum Shape {
         /// Words or tokens that have a number, `<unk>` among them.
         vocabulary: usize,
         /// How many a text has at most.
+        length: usize,
+    },
+    /// Parsed sentences.
+    Parsed {
+        /// Words that have a number, `<unk>` among them.
+        vocabulary: usize,
+        /// How many a sentence has at most.
         length: usize,
     },
 }
@@ -144,6 +152,15 @@ pub enum Preparation {
         /// Words of a text at most.
         length: usize,
     },
+    /// Words of parsed sentences become numbers.
+    Parsed {
+        /// Which.
+        vocabulary: Vocabulary,
+        /// Words of a sentence at most.
+        length: usize,
+        /// By which relations to a root a word is of the basic part.
+        basic: Vec<String>,
+    },
     /// Texts become tokens as a file says.
     Tokenized {
         /// The file, as it was read: the run does not need it any more.
@@ -203,6 +220,12 @@ impl Preparation {
                 vocabulary: vocabulary.len(),
                 length: *length,
             },
+            Self::Parsed {
+                vocabulary, length, ..
+            } => Shape::Parsed {
+                vocabulary: vocabulary.len(),
+                length: *length,
+            },
             Self::Tokenized { tokenizer } => Shape::Tokens {
                 vocabulary: tokenizer.vocabulary(),
                 length: tokenizer.length(),
@@ -211,12 +234,27 @@ impl Preparation {
     }
 
     /// What makes numbers of a text, of texts.
-    pub(super) fn tokens_of(&self) -> Option<Box<TokensOf<'_>>> {
+    pub(super) fn value_of(&self) -> Option<Box<ValueOf<'_>>> {
         match self {
-            Self::Texts { vocabulary, length } => {
-                Some(Box::new(|text| Ok(vocabulary.tokens(text, *length))))
-            }
-            Self::Tokenized { tokenizer } => Some(Box::new(|text| tokenizer.tokens(text))),
+            Self::Texts { vocabulary, length } => Some(Box::new(|text| {
+                Ok(Value::Tokens(vocabulary.tokens(text.text(), *length)))
+            })),
+            Self::Tokenized { tokenizer } => Some(Box::new(|text| {
+                Ok(Value::Tokens(tokenizer.tokens(text.text())?))
+            })),
+            Self::Parsed {
+                vocabulary, length, ..
+            } => Some(Box::new(|text| match text {
+                RawText::Parsed(sentence) => {
+                    let parse = sentence.parse.cut((*length).max(1));
+                    let words = sentence.words.iter().take(parse.len());
+                    let words = words.map(|word| vocabulary.number(word)).collect();
+                    Ok(Value::Parsed { words, parse })
+                }
+                RawText::Plain(text) => Err(Error::Settings(format!(
+                    "the run was trained on parsed sentences, but `{text}` has no parse; give the data `parses`"
+                ))),
+            })),
             Self::Images { .. }
             | Self::Volumes { .. }
             | Self::Points { .. }
@@ -238,13 +276,14 @@ impl Preparation {
             Self::Features { .. } => "features",
             Self::Sounds { .. } => "sounds",
             Self::Texts { .. } | Self::Tokenized { .. } => "texts",
+            Self::Parsed { .. } => "parsed sentences",
         }
     }
 
     /// New inputs, prepared the same way: an image, a sound, or an array of NumPy, or a folder with them at any depth; a folder of views, or
     /// one with such folders at any depth; a table (`.csv`, `.tsv`,
     /// `.jsonl`) whose columns are those that were trained on; a table of texts with a column `text`, or a `.txt` file with
-    /// a text a line.
+    /// a text a line; of parsed sentences a file in CoNLL-U.
     ///
     /// The class of an image or sound is its first folder below `path`; that of a row stands in a column `label`, if there is one.
     /// Where there is none, all are of one class without a name.
@@ -334,6 +373,17 @@ impl Preparation {
                 standardize(&mut table, standardization.as_ref())?;
                 Ok(Arc::new(Vectors::new(table, &rows.finish())))
             }
+            Self::Parsed { basic, .. } => {
+                let sentences = Sentences::read(
+                    &shown(path),
+                    &file_bytes(path, &limits)?,
+                    basic,
+                    &mut Strict,
+                )?;
+                let mut rows = RowsBuilder::default();
+                let raw = RawTexts::of_sentences(sentences, &mut rows);
+                self.texts(path, raw, &rows.finish())
+            }
             Self::Texts { .. } | Self::Tokenized { .. } => {
                 let lines = self.lines(path, &limits)?;
                 let columns = TextColumns {
@@ -345,14 +395,22 @@ impl Preparation {
                 };
                 let (mut raw, mut rows) = (RawTexts::default(), RowsBuilder::default());
                 raw.add(&lines, &columns, "all", &|_| None, &mut rows, &mut Strict)?;
-                let rows = rows.finish();
-                let Some(tokens) = self.tokens_of() else {
-                    return Err(other_kind(self, "texts"));
-                };
-                let texts = Texts::new(raw, &rows, Annotation::Classes, &*tokens)?;
-                Ok(Arc::new(texts))
+                self.texts(path, raw, &rows.finish())
             }
         }
+    }
+
+    /// New texts as numbers.
+    fn texts(&self, path: &Path, raw: RawTexts, rows: &Rows) -> Result<Arc<dyn Dataset>, Error> {
+        if raw.texts.is_empty() {
+            let fault = Fault::Empty { wanted: "texts" };
+            return Err(Error::bad(shown(path), None, fault));
+        }
+        let Some(value) = self.value_of() else {
+            return Err(other_kind(self, "texts"));
+        };
+        let texts = Texts::new(raw, rows, Annotation::Classes, &*value)?;
+        Ok(Arc::new(texts))
     }
 
     /// The lines of a new file.

@@ -153,6 +153,15 @@ pub enum Fault {
     Idx(IdxFault),
     /// A file of a sound that cannot be used.
     Sound(SoundFault),
+    /// A sentence in CoNLL-U that cannot be used.
+    Conllu(ConlluFault),
+    /// A cell names no sentence of the file of parses.
+    NoSentence {
+        /// The column.
+        column: String,
+        /// What it holds.
+        text: String,
+    },
     /// The name of a file is not UTF-8, so it is shown with escapes.
     Name,
     /// A file can be decoded, but not be used.
@@ -298,6 +307,12 @@ impl fmt::Display for Fault {
             ),
             Self::Idx(fault) => fault.fmt(f),
             Self::Sound(fault) => fault.fmt(f),
+            Self::Conllu(fault) => fault.fmt(f),
+            Self::NoSentence { column, text } => write!(
+                f,
+                "`{column}` holds `{text}`, which is neither the `sent_id` nor the `text` of a sentence among the parses; parse it, or \
+                 drop the row"
+            ),
             Self::Name => f.write_str(
                 "the name is not plain UTF-8, so it is shown with escapes such as %FF; rename the file",
             ),
@@ -463,6 +478,82 @@ impl fmt::Display for SoundFault {
             Self::Damaged { message } => {
                 write!(f, "it cannot be decoded ({message}); fetch or convert it again")
             }
+        }
+    }
+}
+
+/// What is wrong with a sentence in CoNLL-U.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConlluFault {
+    /// A line has not ten columns.
+    Columns {
+        /// Those it has.
+        found: usize,
+    },
+    /// A word has not the number that is next.
+    Id {
+        /// The one it has.
+        found: String,
+        /// The one that is next.
+        expected: u32,
+    },
+    /// A line has no word.
+    Form,
+    /// A head is no number.
+    Head {
+        /// What stands there.
+        text: String,
+    },
+    /// A head is not in the sentence.
+    NoHead {
+        /// The head.
+        head: u32,
+        /// Words of the sentence.
+        words: u32,
+    },
+    /// Heads lead in a circle.
+    NoTree {
+        /// Which word's.
+        message: String,
+    },
+    /// There are comments alone.
+    NoWords,
+    /// Two sentences have one name.
+    Twice {
+        /// The name.
+        id: String,
+    },
+}
+
+impl fmt::Display for ConlluFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Columns { found } => write!(
+                f,
+                "there are {found} columns, not the 10 of CoNLL-U; they have tabs between them"
+            ),
+            Self::Id { found, expected } => write!(
+                f,
+                "the word's number is `{found}`, and {expected} is next; words are counted from 1 in each sentence"
+            ),
+            Self::Form => f.write_str("there is no word in the second column"),
+            Self::Head { text } => write!(
+                f,
+                "the head is `{text}`; the number of a word, or 0 for a root, is right"
+            ),
+            Self::NoHead { head, words } => write!(
+                f,
+                "the head is word {head}, and the sentence has {words}; look for a line that is missing"
+            ),
+            Self::NoTree { message } => {
+                write!(f, "{message}; heads must lead to a root, whose head is 0")
+            }
+            Self::NoWords => f.write_str("the sentence has no words; drop its comments"),
+            Self::Twice { id } => write!(
+                f,
+                "`{id}` is the `sent_id` of two sentences; give each its own"
+            ),
         }
     }
 }

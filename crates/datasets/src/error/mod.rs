@@ -3,7 +3,7 @@
 mod fault;
 mod sink;
 
-pub use fault::{Fault, IdxFault, SoundFault};
+pub use fault::{ConlluFault, Fault, IdxFault, SoundFault};
 pub(crate) use sink::{Sink, Strict};
 
 use std::{io, path::Path};

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive_images;
 pub(crate) mod arrays;
+pub(crate) mod conllu;
 pub(crate) mod file_list;
 pub(crate) mod folder;
 pub(crate) mod glyphs;

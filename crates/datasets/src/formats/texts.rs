@@ -6,17 +6,36 @@ use crate::{
     Annotation, Dataset, Error, Sample, Value,
     error::{Fault, Sink},
     formats::{
+        conllu::{Sentence, Sentences},
         lines::{Line, Lines},
         said::{SaidColumns, SaidRows},
     },
     rows::{Rows, RowsBuilder},
 };
 
+/// A text before its words have numbers.
+#[derive(Clone)]
+pub(crate) enum RawText {
+    Plain(String),
+    Parsed(Arc<Sentence>),
+}
+
+impl RawText {
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Plain(text) => text,
+            Self::Parsed(sentence) => &sentence.text,
+        }
+    }
+}
+
 /// Texts as they are in a file, before words have numbers.
 #[derive(Default)]
 pub(crate) struct RawTexts {
     /// One or two for each row.
-    pub(crate) texts: Vec<Vec<String>>,
+    pub(crate) texts: Vec<Vec<RawText>>,
+    /// What the cells of a file name, where they are no texts.
+    pub(crate) sentences: Option<Sentences>,
     /// The score of each pair, where pairs are scored.
     pub(crate) targets: Vec<f32>,
     pub(crate) places: Vec<(Arc<str>, u64)>,
@@ -63,15 +82,11 @@ impl RawTexts {
         let path: Arc<str> = lines.path.as_str().into();
         for line in &lines.rows {
             let mut faults = Vec::new();
-            let texts: Vec<String> = columns
-                .texts
-                .iter()
-                .map(|&column| line.cells[column].to_owned())
-                .collect();
-            for (text, &column) in texts.iter().zip(&columns.texts) {
-                if crate::vocabulary::words(text).next().is_none() {
-                    let column = lines.names[column].clone();
-                    faults.push(Fault::EmptyText { column });
+            let mut texts = Vec::with_capacity(columns.texts.len());
+            for &column in &columns.texts {
+                match self.text(&line.cells[column], &lines.names[column]) {
+                    Ok(text) => texts.push(text),
+                    Err(fault) => faults.push(fault),
                 }
             }
             let class = label(lines, line, columns).unwrap_or_else(|fault| {
@@ -107,6 +122,36 @@ impl RawTexts {
             }
         }
         Ok(())
+    }
+
+    /// The text of a cell, or the sentence that it names.
+    fn text(&self, cell: &str, column: &str) -> Result<RawText, Fault> {
+        let column = || column.to_owned();
+        match &self.sentences {
+            None if crate::vocabulary::words(cell).next().is_none() => {
+                Err(Fault::EmptyText { column: column() })
+            }
+            None => Ok(RawText::Plain(cell.to_owned())),
+            Some(sentences) => match sentences.find(cell) {
+                Some(sentence) => Ok(RawText::Parsed(Arc::clone(sentence))),
+                None => Err(Fault::NoSentence {
+                    column: column(),
+                    text: cell.to_owned(),
+                }),
+            },
+        }
+    }
+
+    /// Sentences of a file, one a row, without a label.
+    pub(crate) fn of_sentences(sentences: Sentences, rows: &mut RowsBuilder) -> Self {
+        let mut raw = Self::default();
+        for sentence in sentences.all {
+            rows.push("", "all");
+            raw.places
+                .push((Arc::clone(&sentences.path), sentence.line));
+            raw.texts.push(vec![RawText::Parsed(sentence)]);
+        }
+        raw
     }
 }
 
@@ -158,14 +203,14 @@ fn score(lines: &Lines, line: &Line, columns: &TextColumns) -> Result<f32, Fault
 /// Texts in memory, as numbers of words.
 pub(crate) struct Texts {
     raw: RawTexts,
-    tokens: Vec<Vec<Vec<u32>>>,
+    values: Vec<Vec<Value>>,
     annotation: Annotation,
     labels: Vec<u32>,
     classes: Arc<[String]>,
 }
 
 /// Makes numbers of a text.
-pub(crate) type TokensOf<'a> = dyn Fn(&str) -> Result<Vec<u32>, Error> + 'a;
+pub(crate) type ValueOf<'a> = dyn Fn(&RawText) -> Result<Value, Error> + 'a;
 
 impl Texts {
     /// These texts as numbers.
@@ -173,12 +218,12 @@ impl Texts {
         raw: RawTexts,
         rows: &Rows,
         annotation: Annotation,
-        tokens: &TokensOf<'_>,
+        value: &ValueOf<'_>,
     ) -> Result<Self, Error> {
-        let tokens = raw
+        let values = raw
             .texts
             .iter()
-            .map(|texts| texts.iter().map(|text| tokens(text)).collect())
+            .map(|texts| texts.iter().map(value).collect())
             .collect::<Result<_, Error>>()?;
         // Of labeled pairs the class `1` is 1, whether or not there is a `0`.
         let labels = match annotation {
@@ -195,7 +240,7 @@ impl Texts {
         };
         Ok(Self {
             raw,
-            tokens,
+            values,
             annotation,
             labels,
             classes,
@@ -210,10 +255,7 @@ impl Dataset for Texts {
 
     fn sample(&self, index: u32) -> Result<Sample, Error> {
         Ok(Sample {
-            inputs: self.tokens[index as usize]
-                .iter()
-                .map(|tokens| Value::Tokens(tokens.clone()))
-                .collect(),
+            inputs: self.values[index as usize].clone(),
         })
     }
 
@@ -231,10 +273,9 @@ impl Dataset for Texts {
 
     fn describe(&self, index: u32) -> String {
         let (path, row) = &self.raw.places[index as usize];
-        format!(
-            "{} ({path}, row {row})",
-            self.raw.texts[index as usize].join(" | ")
-        )
+        let texts = self.raw.texts[index as usize].iter();
+        let texts: Vec<&str> = texts.map(RawText::text).collect();
+        format!("{} ({path}, row {row})", texts.join(" | "))
     }
 }
 
@@ -284,8 +325,8 @@ mod tests {
         );
         assert!(messages[2].contains("NaN") && messages[3].contains("`x`"));
         let vocabulary = Vocabulary::of(["a cat a dog"], TextUnit::Words, 1, None);
-        let tokens = |text: &str| Ok(vocabulary.tokens(text, 1));
-        let texts = Texts::new(raw, &rows, columns.annotation(), &tokens).expect("words");
+        let value = |text: &RawText| Ok(Value::Tokens(vocabulary.tokens(text.text(), 1)));
+        let texts = Texts::new(raw, &rows, columns.annotation(), &value).expect("words");
         assert_eq!(
             texts.sample(0).expect("in memory").inputs,
             [Value::Tokens(vec![1]), Value::Tokens(vec![1])]
@@ -306,8 +347,8 @@ mod tests {
         let (raw, rows, messages) = read(b"a,b,same\nx,y,true\nx,z,1\nx,w,\nx,v,maybe\n", &columns);
         assert_eq!(messages.len(), 2);
         let vocabulary = Vocabulary::of(["x"], TextUnit::Words, 1, None);
-        let tokens = |text: &str| Ok(vocabulary.tokens(text, 9));
-        let texts = Texts::new(raw, &rows, columns.annotation(), &tokens).expect("words");
+        let value = |text: &RawText| Ok(Value::Tokens(vocabulary.tokens(text.text(), 9)));
+        let texts = Texts::new(raw, &rows, columns.annotation(), &value).expect("words");
         assert_eq!(texts.labels(), [1, 1]);
     }
 }

@@ -57,6 +57,11 @@ pub(super) fn fingerprint(value: &Value) -> u64 {
     let mut add = |word: u32| hash = (hash ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3);
     match value {
         Value::Tokens(words) => words.iter().for_each(|&it| add(it)),
+        Value::Parsed { words, parse } => {
+            words.iter().for_each(|&it| add(it));
+            let heads = parse.heads().iter();
+            heads.for_each(|head| add(head.map_or(u32::MAX, |it| it)));
+        }
         Value::Features(numbers) => numbers.iter().for_each(|it| add(it.to_bits())),
         Value::Image(image) => {
             let size = [image.channels, image.height, image.width];

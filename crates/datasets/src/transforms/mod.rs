@@ -214,7 +214,7 @@ mod tests {
     use nearfar_core::{Purpose, Seed};
 
     /// A value of each kind.
-    fn values() -> [Value; 6] {
+    fn values() -> [Value; 7] {
         let numbers =
             |count: usize| -> Vec<f32> { (0..count).map(|it| it as f32 / count as f32).collect() };
         [
@@ -230,6 +230,10 @@ mod tests {
             }),
             Value::Features(numbers(9)),
             Value::Tokens((1..20).collect()),
+            Value::Parsed {
+                words: (1..20).collect(),
+                parse: nearfar_core::Parse::chain(19),
+            },
             Value::Sound(Sound {
                 rate: 8_000,
                 samples: numbers(100),
@@ -269,6 +273,7 @@ mod tests {
             }
             // Words may be left out.
             Value::Tokens(words) => vec![usize::from(words.is_empty())],
+            Value::Parsed { words, parse } => vec![words.len(), parse.len()],
             Value::Sound(sound) => vec![sound.rate as usize, sound.samples.len()],
             Value::Frames(frames) => {
                 assert_eq!(frames.values.len(), frames.count * frames.width);

@@ -30,7 +30,7 @@ impl Transform for Noise {
             Value::Features(features) => features,
             Value::Frames(frames) => &mut frames.values,
             Value::Array(array) => &mut array.values,
-            other @ (Value::Tokens(_) | Value::Sound(_)) => {
+            other @ (Value::Tokens(_) | Value::Parsed { .. } | Value::Sound(_)) => {
                 return Err(refused(
                     "noise",
                     "images, features, frames of sounds, volumes and views",

@@ -109,7 +109,7 @@ impl DeepSets {
     pub fn build(&self, input: &InputShape, params: &Params) -> Result<Tower> {
         let embedding = size("deep_sets", "width", self.width)?;
         let (words, inputs) = match *input {
-            InputShape::Tokens { vocabulary } => {
+            InputShape::Tokens { vocabulary } | InputShape::Parsed { vocabulary } => {
                 let dim = size("deep_sets", "words.dim", self.words.dim)?;
                 let deviation: NonNegative = self.words.deviation;
                 let words = Embedding::new(&params.at("words"), vocabulary, dim, deviation)?;

@@ -106,7 +106,7 @@ impl Lstm {
     pub fn build(&self, input: &InputShape, params: &Params) -> Result<Tower> {
         let width = size("lstm", "width", self.width)?;
         let (words, inputs) = match *input {
-            InputShape::Tokens { vocabulary } => {
+            InputShape::Tokens { vocabulary } | InputShape::Parsed { vocabulary } => {
                 let dim = size("lstm", "words.dim", self.words.dim)?;
                 (
                     Some(Embedding::new(

@@ -258,9 +258,10 @@ impl Network {
     fn maps(&self, input: &Input, mode: &mut Mode<'_>) -> Result<(Tensor, Option<Valid>)> {
         let (x, mut valid) = match input {
             Input::Dense(images) => (images.clone(), None),
-            Input::Sequence { values, lengths } => {
-                (values.unsqueeze(1)?, Some(Valid::new(lengths)))
-            }
+            Input::Sequence { values, lengths }
+            | Input::Parsed {
+                values, lengths, ..
+            } => (values.unsqueeze(1)?, Some(Valid::new(lengths))),
         };
         let x = kept(x, valid.as_ref())?;
         valid = valid.map(|it| it.by(self.first_stride));

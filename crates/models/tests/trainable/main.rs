@@ -4,7 +4,7 @@ mod devices;
 mod variants;
 
 use candle_core::{DType, Device, Result, Tensor};
-use nearfar_core::{Encoded, Encoder, Input, Mode, Parameter, Purpose, Seed};
+use nearfar_core::{Encoded, Encoder, Input, Mode, Parameter, Parse, Purpose, Seed};
 use nearfar_kernels::test_util::noise;
 use nearfar_models::{InputShape, Mlp, ModelConfig, Params};
 
@@ -12,7 +12,7 @@ use nearfar_models::{InputShape, Mlp, ModelConfig, Params};
 mod support;
 use support::{check_differences, contracted, coordinates, stream};
 
-use variants::{TOKENS, VOLUME, all};
+use variants::{PARSED, TOKENS, VOLUME, all};
 
 const ROWS: usize = 6;
 
@@ -37,21 +37,47 @@ fn batch(shape: &InputShape, seed: u64) -> Result<Input> {
             width,
         } => Input::Dense(noise((ROWS, views, channels, height, width), seed)?),
         InputShape::Features(features) => Input::Dense(noise((ROWS, features), seed)?),
-        InputShape::Tokens { vocabulary } => {
-            let ids: Vec<u32> = (0..ROWS as u32 * 5)
-                .map(|i| (i * (seed as u32 + 1)) % vocabulary as u32)
-                .collect();
-            Input::Sequence {
-                values: Tensor::from_vec(ids, (ROWS, 5), &Device::Cpu)?,
-                lengths: vec![5, 1, 3, 5, 2, 4],
-            }
-        }
+        InputShape::Tokens { vocabulary } => Input::Sequence {
+            values: ids(vocabulary, seed)?,
+            lengths: LENGTHS.to_vec(),
+        },
+        InputShape::Parsed { vocabulary } => Input::Parsed {
+            values: ids(vocabulary, seed)?,
+            lengths: LENGTHS.to_vec(),
+            parses: (LENGTHS.into_iter().zip(seed as u32..))
+                .map(|(length, shift)| parse(length, shift))
+                .collect::<Result<_>>()?,
+        },
         InputShape::Frames { features } => Input::Sequence {
             // So long that a residual network leaves several places, among which attention can choose.
             values: noise((ROWS, 20, features), seed)?,
             lengths: vec![20, 1, 11, 20, 9, 17],
         },
     })
+}
+
+/// True lengths of the rows of a batch of tokens.
+const LENGTHS: [u32; ROWS] = [5, 1, 3, 5, 2, 4];
+
+/// `(ROWS, 5)`. Every token occurs.
+fn ids(vocabulary: usize, seed: u64) -> Result<Tensor> {
+    let ids: Vec<u32> = (0..ROWS as u32 * 5)
+        .map(|i| (i * (seed as u32 + 1)) % vocabulary as u32)
+        .collect();
+    Tensor::from_vec(ids, (ROWS, 5), &Device::Cpu)
+}
+
+/// A tree whose root is in the middle: words in front of it depend on the next one, those behind it on the root or the one before.
+fn parse(length: u32, shift: u32) -> Result<Parse> {
+    let root = length / 2;
+    let head = |word: u32| match word {
+        _ if word < root => Some(word + 1),
+        _ if word == root => None,
+        _ if (word + shift).is_multiple_of(2) => Some(root),
+        _ => Some(word - 1),
+    };
+    let basic: Vec<bool> = (0..length).map(|word| word + 1 == root).collect();
+    Ok(Parse::new((0..length).map(head).collect(), &basic)?)
 }
 
 fn build(
@@ -257,6 +283,15 @@ fn rows_do_not_depend_on_their_batch_in_evaluation() -> Result<()> {
                 values: values.narrow(0, 2, 3)?,
                 lengths: lengths[2..5].to_vec(),
             },
+            Input::Parsed {
+                values,
+                lengths,
+                parses,
+            } => Input::Parsed {
+                values: values.narrow(0, 2, 3)?,
+                lengths: lengths[2..5].to_vec(),
+                parses: parses[2..5].to_vec(),
+            },
         };
         let part = encoder
             .encode(&part, Mode::Eval)?
@@ -357,6 +392,11 @@ fn no_rows_give_no_embeddings() -> Result<()> {
                 values: values.narrow(0, 0, 0)?,
                 lengths: Vec::new(),
             },
+            Input::Parsed { values, .. } => Input::Parsed {
+                values: values.narrow(0, 0, 0)?,
+                lengths: Vec::new(),
+                parses: Vec::new(),
+            },
         };
         assert_eq!(
             encoder.encode(&none, Mode::Eval)?.embedding.dims(),
@@ -377,6 +417,7 @@ fn a_model_says_what_it_reads() -> Result<()> {
         image,
         InputShape::Features(4),
         TOKENS,
+        PARSED,
         InputShape::Frames { features: 3 },
         VOLUME,
         InputShape::Views {

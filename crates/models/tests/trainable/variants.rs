@@ -3,9 +3,10 @@
 use nearfar_core::{Finite, Fraction};
 use nearfar_models::layers::Statistics;
 use nearfar_models::{
-    Ahmed, Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, InputShape, Koch,
-    Linear, Lstm, Mlp, MnistTwin, ModelConfig, Mvcnn, Pooling, Resnet, ResnetPooling, ResnetStem,
-    SetPooling, SpeakerLstm, Tristounet, Unet, Vit, VitPooling, Voxnet, Words,
+    Ahmed, Bert, BertPooling, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, DependencyLstm,
+    InputShape, Koch, Linear, Lstm, Mlp, MnistTwin, ModelConfig, Mvcnn, Pooling, Resnet,
+    ResnetPooling, ResnetStem, SetPooling, SpeakerLstm, Tristounet, Unet, Vit, VitPooling, Voxnet,
+    WordHeads, Words,
 };
 
 pub(crate) const IMAGE: InputShape = InputShape::Image {
@@ -15,6 +16,7 @@ pub(crate) const IMAGE: InputShape = InputShape::Image {
 };
 
 pub(crate) const TOKENS: InputShape = InputShape::Tokens { vocabulary: 7 };
+pub(crate) const PARSED: InputShape = InputShape::Parsed { vocabulary: 7 };
 pub(crate) const VOLUME: InputShape = InputShape::Volume {
     channels: 2,
     depth: 11,
@@ -176,6 +178,32 @@ pub(crate) fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
                 .map(|it| (ModelConfig::CharBilstm(it), TOKENS))
                 .to_vec()
         }
+        ModelConfig::DependencyLstm(_) => {
+            let small = DependencyLstm {
+                width: 5,
+                words: Words {
+                    dim: 4,
+                    ..Words::default()
+                },
+                ..DependencyLstm::default()
+            };
+            let deep = DependencyLstm {
+                layers: 2,
+                dropout: Fraction::literal(0.25),
+                normalize: true,
+                ..small.clone()
+            };
+            let chain = DependencyLstm {
+                heads: WordHeads::Chain,
+                ..small.clone()
+            };
+            vec![
+                (ModelConfig::DependencyLstm(small), PARSED),
+                (ModelConfig::DependencyLstm(deep), PARSED),
+                (ModelConfig::DependencyLstm(chain.clone()), PARSED),
+                (ModelConfig::DependencyLstm(chain), TOKENS),
+            ]
+        }
         ModelConfig::Koch(_) => {
             let small = Koch {
                 width: 5,
@@ -237,6 +265,7 @@ pub(crate) fn variants(model: &ModelConfig) -> Vec<(ModelConfig, InputShape)> {
             };
             vec![
                 (ModelConfig::Lstm(small.clone()), TOKENS),
+                (ModelConfig::Lstm(small.clone()), PARSED),
                 (ModelConfig::Lstm(deep), TOKENS),
                 (ModelConfig::Lstm(projected), TOKENS),
                 (ModelConfig::Lstm(small), FRAMES),

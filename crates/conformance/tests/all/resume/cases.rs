@@ -16,8 +16,8 @@ use nearfar_losses::{
 };
 use nearfar_miners::{MinerConfig, PairMargin};
 use nearfar_models::{
-    Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, Koch, Lstm, Mlp, ModelConfig, Mvcnn,
-    Resnet, ResnetStem, SpeakerLstm, Unet, Vit, Voxnet,
+    Bert, CharBilstm, Conv4, Convnext, DeepSets, DenseConv, DependencyLstm, Koch, Lstm, Mlp,
+    ModelConfig, Mvcnn, Resnet, ResnetStem, SpeakerLstm, Unet, Vit, Voxnet,
 };
 use nearfar_trainer::OptimizerConfig;
 
@@ -233,6 +233,11 @@ fn small_model(config: &ModelConfig) -> ModelConfig {
         }),
         ModelConfig::Lstm(it) => ModelConfig::Lstm(Lstm {
             width: 8,
+            ..it.clone()
+        }),
+        ModelConfig::DependencyLstm(it) => ModelConfig::DependencyLstm(DependencyLstm {
+            width: 8,
+            dropout: nearfar_core::Fraction::literal(0.25),
             ..it.clone()
         }),
         ModelConfig::CharBilstm(it) => ModelConfig::CharBilstm(CharBilstm {

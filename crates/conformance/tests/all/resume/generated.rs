@@ -1,6 +1,6 @@
 //! Generated samples of the kind that a model reads.
 
-use nearfar_core::Purpose;
+use nearfar_core::{Parse, Purpose};
 use nearfar_datasets::{Annotation, Dataset, Error, Frames, Glyphs, Sample, Seen, Solids, Value};
 use nearfar_models::{InputShape, ModelConfig};
 
@@ -16,6 +16,7 @@ pub(super) struct Generated {
 enum Kind {
     Features,
     Tokens,
+    Parsed,
     Frames,
     Glyphs(Glyphs, usize),
     Solids(Solids, InputShape),
@@ -74,6 +75,7 @@ impl Generated {
             ModelConfig::Bert(_) | ModelConfig::CharBilstm(_) | ModelConfig::Lstm(_) => {
                 Kind::Tokens
             }
+            ModelConfig::DependencyLstm(_) => Kind::Parsed,
             ModelConfig::SpeakerLstm(_) | ModelConfig::Tristounet(_) => Kind::Frames,
             _ => Kind::Features,
         };
@@ -96,6 +98,9 @@ impl Generated {
             Kind::Solids(_, ref shape) => shape.clone(),
             Kind::Features => InputShape::Features(FEATURES),
             Kind::Tokens => InputShape::Tokens {
+                vocabulary: VOCABULARY,
+            },
+            Kind::Parsed => InputShape::Parsed {
                 vocabulary: VOCABULARY,
             },
             Kind::Frames => InputShape::Frames { features: FEATURES },
@@ -129,10 +134,19 @@ impl Generated {
                     values: numbers.map(|it| it as f32).collect(),
                 })
             }
-            Kind::Tokens => {
+            Kind::Tokens | Kind::Parsed => {
                 let length = 2 + rng.below(5);
                 let words = (0..length).map(|_| 2 + (3 * class as usize + rng.below(4)) % 18);
-                Value::Tokens(words.map(|it| it as u32).collect())
+                let words: Vec<u32> = words.map(|it| it as u32).collect();
+                if matches!(self.kind, Kind::Tokens) {
+                    return Ok(Value::Tokens(words));
+                }
+                // Each word hangs on one in front of it; the second is the root's subject.
+                let head = |word: usize| (word > 0).then(|| rng.below(word) as u32);
+                let heads = (0..length).map(head).collect();
+                let basic: Vec<bool> = (0..length).map(|word| word == 1).collect();
+                let parse = Parse::new(heads, &basic).expect("a tree");
+                Value::Parsed { words, parse }
             }
         })
     }
