@@ -6,7 +6,10 @@ use candle_core::Result;
 use nearfar_core::{Error, name_matches};
 use serde::{Deserialize, Serialize};
 
+use crate::weights_file::Place;
 use crate::{Bert, ModelConfig, Params, SentenceFolder};
+
+mod transformers;
 
 /// What a model starts with in place of random numbers: `weights = { file = "resnet18.safetensors" }` in a run file.
 ///
@@ -19,8 +22,12 @@ use crate::{Bert, ModelConfig, Params, SentenceFolder};
 /// |---|---|---|
 /// | `bert` | Hugging Face (`BertModel`), sentence-transformers | `pooler.*`, `embeddings.position_ids`; `bert.` before names is left out |
 /// | `resnet` | torchvision | `fc.*`, `*.num_batches_tracked` |
-/// | `convnext` | timm | `head.fc.*` |
-/// | `vit` | timm, DINOv2 | `head.*`, `mask_token` |
+/// | `convnext` | timm; Hugging Face (`ConvNextModel`) | `head.fc.*`; `classifier.*` |
+/// | `vit` | timm, DINOv2; Hugging Face (`ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel`) | `head.*`, `mask_token`; `pooler.*`, `classifier.*` |
+///
+/// Tensors of Hugging Face's image models have timm's names here, which `except` and messages speak of. Queries, keys and values, which are
+/// three tensors there, are one; and what stands in front of all names of a model with a classifier (`vit.`, `dinov2.`, `convnext.`) is
+/// left out.
 ///
 /// Any other model reads what it wrote itself: `model.safetensors` of a checkpoint.
 ///
@@ -81,13 +88,14 @@ impl Pretrained {
         let excepted = |name: &str| self.except.iter().any(|it| name_matches(it, name));
         let renamed = |name: &str| {
             let name = name.strip_prefix(self.prefix.as_str())?;
-            let name = match model {
-                ModelConfig::Bert(_) => Bert::own_name(name),
-                _ => name,
+            let is_own = |name: &str| params.find(name).is_some();
+            let place = match model {
+                ModelConfig::Bert(_) => Place::from(Bert::own_name(name)),
+                _ if is_own(name) => Place::from(name),
+                _ => transformers::place(model, name),
             };
-            let own = params.find(name).is_some();
-            let wanted = !excepted(name) && (own || !beyond_encoder(model, name));
-            wanted.then(|| name.to_owned())
+            let beyond = !is_own(&place.name) && beyond_encoder(model, &place.name);
+            (!excepted(&place.name) && !beyond).then_some(place)
         };
         let anew = |name: &str| excepted(name) || matches!(name, "head.weight" | "head.bias");
         params.load_renamed(&path, &renamed, &anew)
@@ -99,8 +107,8 @@ fn beyond_encoder(model: &ModelConfig, name: &str) -> bool {
     let patterns: &[&str] = match model {
         ModelConfig::Bert(_) => Bert::NOT_READ,
         ModelConfig::Resnet(_) => &["fc.*", "*.num_batches_tracked"],
-        ModelConfig::Convnext(_) => &["head.fc.*"],
-        ModelConfig::Vit(_) => &["head.*", "mask_token"],
+        ModelConfig::Convnext(_) => &["head.fc.*", "classifier.*"],
+        ModelConfig::Vit(_) => &["head.*", "mask_token", "pooler.*", "classifier.*"],
         _ => &[],
     };
     patterns.iter().any(|pattern| name_matches(pattern, name))

@@ -8,6 +8,7 @@ use std::path::Path;
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::Error;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::params::listed;
@@ -122,7 +123,7 @@ impl Params {
         take(fitting)
     }
 
-    /// [`load`](Self::load) of a file that others wrote: `renamed` gives the name here of a tensor of the file, or none where
+    /// [`load`](Self::load) of a file that others wrote: `renamed` gives the place here of a tensor of the file, or none where
     /// it is not looked at. What is `anew` here may be missing, and then stays as it is; these names are returned.
     ///
     /// # Errors
@@ -130,7 +131,7 @@ impl Params {
     pub(crate) fn load_renamed(
         &self,
         path: &Path,
-        renamed: &dyn Fn(&str) -> Option<String>,
+        renamed: &dyn Fn(&str) -> Option<Place>,
         anew: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<String>> {
         let place = path.display().to_string();
@@ -178,7 +179,7 @@ impl Params {
         &self,
         bytes: &[u8],
         place: &str,
-        renamed: &dyn Fn(&str) -> Option<String>,
+        renamed: &dyn Fn(&str) -> Option<Place>,
     ) -> Result<(Vec<(Weight, Tensor)>, Differences)> {
         let refused = |what: String| Error::Input(format!("{place}: {what}"));
         let header = bytes.get(..8).map_or(0, |bytes| {
@@ -197,44 +198,54 @@ impl Params {
                 file.len()
             )))?;
         }
-        let mut views = BTreeMap::new();
+        let mut views: BTreeMap<String, BTreeMap<usize, _>> = BTreeMap::new();
         for (name, view) in file.tensors() {
             if name.len() > MAX_NAME_BYTES {
                 Err(refused(format!(
                     "the name `{name}` is longer than {MAX_NAME_BYTES} bytes"
                 )))?;
             }
-            let Some(here) = renamed(&name) else { continue };
-            if let Some((other, _)) = views.insert(here.clone(), (name.clone(), view)) {
+            let Some(Place { name: here, part }) = renamed(&name) else {
+                continue;
+            };
+            let parts = views.entry(here.clone()).or_default();
+            if let Some((other, _)) = parts.insert(part, (name.clone(), view)) {
                 Err(refused(format!("`{other}` and `{name}` are both `{here}`")))?;
             }
         }
         let mut model = self.named();
         let mut fitting = Vec::new();
         let mut differences = Differences::default();
-        for (name, (in_file, view)) in views {
+        for (name, parts) in views {
+            let (in_file, parts): (Vec<_>, Vec<_>) = parts.into_values().unzip();
             let Some(weight) = model.remove(&name) else {
-                differences.unexpected.push(in_file);
+                differences.unexpected.extend(in_file);
                 continue;
             };
-            if weight.var().dims() != view.shape() {
-                differences.misshapen.push((
-                    name,
-                    weight.var().dims().to_vec(),
-                    view.shape().to_vec(),
-                ));
+            let wanted = weight.var().dims();
+            let shape = stacked(&parts);
+            if shape.as_deref() != Some(wanted) {
+                let shape = shape.unwrap_or_else(|| parts[0].shape().to_vec());
+                differences.misshapen.push((name, wanted.to_vec(), shape));
                 continue;
             }
-            if !matches!(
-                view.dtype(),
-                Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16
-            ) {
-                Err(refused(format!(
-                    "`{name}` is {:?}; f32, f64, f16 and bf16 are read",
-                    view.dtype()
-                )))?;
+            let mut values = Vec::with_capacity(parts.len());
+            for view in &parts {
+                if !matches!(
+                    view.dtype(),
+                    Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16
+                ) {
+                    Err(refused(format!(
+                        "`{name}` is {:?}; f32, f64, f16 and bf16 are read",
+                        view.dtype()
+                    )))?;
+                }
+                values.push(view.load(&Device::Cpu)?.to_dtype(self.dtype())?);
             }
-            let values = view.load(&Device::Cpu)?.to_dtype(self.dtype())?;
+            let values = match &values[..] {
+                [one] => one.clone(),
+                several => Tensor::cat(several, 0)?,
+            };
             let doubles = values
                 .flatten_all()?
                 .to_dtype(DType::F64)?
@@ -252,9 +263,41 @@ impl Params {
     }
 }
 
+/// Where a tensor of a file belongs.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Place {
+    /// The name here.
+    pub(crate) name: String,
+    /// Which part it is of a tensor that is in several parts in the file, one below the other: 0, 1, 2, …
+    pub(crate) part: usize,
+}
+
+impl<S: Into<String>> From<S> for Place {
+    /// All of a tensor.
+    fn from(name: S) -> Self {
+        Self {
+            name: name.into(),
+            part: 0,
+        }
+    }
+}
+
 /// The names of a file that was written here.
-fn own_names(name: &str) -> Option<String> {
-    Some(name.to_owned())
+fn own_names(name: &str) -> Option<Place> {
+    Some(name.into())
+}
+
+/// The shape of tensors below one another; none where they do not fit so.
+fn stacked(parts: &[TensorView<'_>]) -> Option<Vec<usize>> {
+    let (first, others) = parts.split_first()?;
+    let mut shape = first.shape().to_vec();
+    for part in others {
+        match (&mut shape[..], part.shape()) {
+            ([rows, rest @ ..], [more, like @ ..]) if rest == like => *rows += more,
+            _ => return None,
+        }
+    }
+    Some(shape)
 }
 
 fn take(fitting: Vec<(Weight, Tensor)>) -> Result<()> {
@@ -352,6 +395,37 @@ mod tests {
         );
         assert!(matches!(Error::of(&error), Some(Error::Input(_))));
         assert_eq!(bytes(&params), before);
+        Ok(())
+    }
+
+    #[test]
+    fn parts_stand_below_one_another() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a place for temporary files");
+        let path = folder.path().join("x.safetensors");
+        let params = Params::new(Seed(1), DType::F32, &Device::Cpu)?;
+        params.weight("a", (3, 2), Init::Constant(0.0))?;
+        let rows = |values: &[[f32; 2]]| Tensor::new(values, &Device::Cpu);
+        let place = |name: &str| {
+            let part = name.strip_prefix("a.")?.parse().ok()?;
+            let name = "a".to_owned();
+            Some(Place { name, part })
+        };
+        let load = |tensors: Vec<(&str, Tensor)>| {
+            std::fs::write(&path, file(tensors)).expect("writable");
+            params.load_renamed(&path, &place, &|_| false)
+        };
+        let (first, second) = (rows(&[[1.0, 2.0]])?, rows(&[[3.0, 4.0], [5.0, 6.0]])?);
+        load(vec![("a.1", second.clone()), ("a.0", first.clone())])?;
+        let a = params.find("a").expect("made above").value();
+        let expected = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];
+        assert_eq!(a.to_vec2::<f32>()?, expected);
+        // One part alone, and parts that are not alike.
+        let error = |tensors| load(tensors).expect_err("no fit").to_string();
+        let alone = error(vec![("a.1", second)]);
+        assert!(alone.ends_with("`a` has shape [2, 2] where the model has [3, 2]"));
+        let wide = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+        let unlike = error(vec![("a.0", first), ("a.1", wide)]);
+        assert!(unlike.ends_with("`a` has shape [1, 2] where the model has [3, 2]"));
         Ok(())
     }
 

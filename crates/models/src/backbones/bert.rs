@@ -12,6 +12,7 @@ use crate::layers::{
     dropout_rate, heads_divide,
 };
 use crate::tower::{Backbone, Features, Head, Pooling, Tower};
+use crate::weights_file::Place;
 use crate::{Init, InputShape, Params};
 
 /// BERT: a transformer that reads a sentence in both directions; by default of the size of MiniLM-L6, the encoder of
@@ -178,7 +179,7 @@ impl Bert {
         let renamed = |name: &str| {
             let name = Self::own_name(name);
             let unused = Self::NOT_READ.iter().any(|it| name_matches(it, name));
-            (!unused).then(|| name.to_owned())
+            (!unused).then(|| Place::from(name))
         };
         let head = |name: &str| name.starts_with("head.");
         params

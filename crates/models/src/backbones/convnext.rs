@@ -11,7 +11,8 @@ use crate::layers::{
 use crate::tower::{Backbone, Features, Head, Pooling, Tower};
 use crate::{Init, InputShape, Params};
 
-/// ConvNeXt, by default of the size Tiny, with timm's names and starting values: its published weights can be loaded.
+/// ConvNeXt, by default of the size Tiny, with timm's names and starting values: its published weights can be loaded,
+/// Hugging Face's too ([`Pretrained`](crate::Pretrained)).
 ///
 /// ```text
 /// image ─▶ conv 4×4 by 4 ─▶ norm ─▶ 4 stages of blocks, with norm ─▶ conv 2×2 by 2 before all but the first ─▶ mean ─▶ norm ─▶ linear

@@ -30,7 +30,8 @@ use crate::{Init, InputShape, Params, Weight};
 /// `blocks.0.norm1.weight`, `blocks.0.attn.qkv.weight`, `blocks.0.attn.proj.weight`, `blocks.0.ls1.gamma`,
 /// `blocks.0.norm2.weight`, `blocks.0.mlp.fc1.weight`, `blocks.0.mlp.fc2.weight`, `blocks.0.ls2.gamma`, …, `norm.weight`; and
 /// `head.weight`, `head.bias` of the linear layer, which is there if the width is not that of the tokens. Without registers
-/// timm's names are the same; with them, it has other positions under another name. Matrices start normal with deviation 0.02,
+/// timm's names are the same; with them, it has other positions under another name. Hugging Face's are read too
+/// ([`Pretrained`](crate::Pretrained)). Matrices start normal with deviation 0.02,
 /// `cls_token` and `register_tokens` with 1e−6, biases at 0; `patch_embed.proj` is a convolution and starts as torch's does.
 ///
 /// With `pooling = "mean"` patches are normalized by `norm` before their mean is taken. (timm takes the mean first and
@@ -57,6 +58,8 @@ pub struct Vit {
     /// What the factors of what a branch adds start at; without it there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<Finite>,
+    /// Of the normalizations, as of timm and DINOv2 where nothing is said; `ViTModel` of Hugging Face has 1e-12.
+    pub eps: Positive,
     /// Probability with which a row goes around a branch of the last block in training; it rises to it in even steps, from 0
     /// at the first.
     pub drop_path: Fraction,
@@ -88,6 +91,7 @@ impl Default for Vit {
             blocks: 6,
             registers: 0,
             layer_scale: None,
+            eps: Positive::literal(1e-6),
             drop_path: Fraction::literal(0.0),
             pooling: VitPooling::Token,
             normalize: true,
@@ -95,8 +99,6 @@ impl Default for Vit {
     }
 }
 
-/// Of every normalization, as published.
-const EPS: Positive = Positive::literal(1e-6);
 /// Of the starting values of matrices. (timm cuts the normal off at ±2, which is a hundred deviations away.)
 const DEVIATION: f64 = 0.02;
 
@@ -191,7 +193,7 @@ impl Vit {
             registers,
             positions: token("pos_embed", 1 + patches, DEVIATION)?,
             blocks,
-            norm: LayerNorm::new(&params.at("norm"), &[channels], EPS, true)?,
+            norm: LayerNorm::new(&params.at("norm"), &[channels], self.eps, true)?,
             pooling: self.pooling,
         });
         Ok(Tower::new(
@@ -211,7 +213,7 @@ impl Vit {
             bias: true,
             dropout: Fraction::literal(0.0),
         };
-        let norm = |name: &str| LayerNorm::new(&params.at(name), &[channels], EPS, true);
+        let norm = |name: &str| LayerNorm::new(&params.at(name), &[channels], self.eps, true);
         let map = |name: &str, inputs, outputs| {
             let (weight, bias) = (normal(DEVIATION), Some(Init::Constant(0.0)));
             layers::Linear::starting(&params.at(name), inputs, outputs, weight, bias)
