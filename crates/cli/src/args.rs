@@ -237,7 +237,7 @@ pub(crate) enum Config {
         #[arg(short, long, value_name = "FILE", default_value = "run.toml")]
         output: PathBuf,
     },
-    /// Say what is wrong in a run file.
+    /// Say what is wrong in a run file, and whether its `weights` are those of its models.
     Check {
         /// The run file.
         #[arg(value_name = "RUN.toml")]

@@ -64,7 +64,7 @@ fn run(cli: &Cli, out: &Out) -> Result<(), Error> {
         Command::Report(args) => commands::report::run(args, global, out),
         Command::Export(args) => commands::export::run(args, out),
         Command::Data(args) => commands::data::run(args, global, out),
-        Command::Config(args) => commands::config::run(args, out),
+        Command::Config(args) => commands::config::run(args, global, out),
         Command::Doctor => commands::doctor::run(global, out),
         Command::Completions { shell } => {
             clap_complete::generate(

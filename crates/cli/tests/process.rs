@@ -245,6 +245,16 @@ fn weights_of_another_run_are_a_start() {
     let groups = "groups = [{ parameters = \"blocks.0.*\", frozen = true, unfreeze_after = 12 }]\n";
     let text = format!("{groups}weights.file = \"given.safetensors\"\n{SMALL}");
     std::fs::write(folder.path().join("run.toml"), text).expect("written");
+    let check = |changes: &[&str], code| {
+        let mut command = nearfar(folder.path());
+        command.args(["config", "check", "run.toml"]);
+        run(command.args(changes), code)
+    };
+    let (checked, _) = check(&[], 0);
+    assert!(
+        checked.contains("starts with the weights of given.safetensors"),
+        "{checked}"
+    );
     let (_, told) = run(&mut train(folder.path(), "straight"), 0);
     assert!(
         told.contains("starts with the weights of given.safetensors"),
@@ -270,6 +280,31 @@ fn weights_of_another_run_are_a_start() {
     assert!(
         error.contains("given.safetensors is of another model"),
         "{error}"
+    );
+    // The check of the run file says so too, and what would help where little is of another model.
+    let (_, error) = check(&wider, 3);
+    assert!(
+        error.contains("given.safetensors is of another model") && !error.contains("except"),
+        "{error}"
+    );
+    let other_head = ["--set", "model.conv4.width=5"];
+    let (_, error) = check(&other_head, 3);
+    assert!(
+        error.contains("`head.weight` has shape [8, 128] where the model has [5, 128]")
+            && error.contains(r#"write `except = ["head.bias", "head.weight"]` in `weights`"#),
+        "{error}"
+    );
+    let excepted = [&other_head[..], &["--set", "weights.except=[\"head.*\"]"]].concat();
+    let (checked, _) = check(&excepted, 0);
+    assert!(
+        checked.contains("but for `head.bias` and 1 more"),
+        "{checked}"
+    );
+    let elsewhere = ["--set", "data={ folder = { path = 'none' } }"];
+    let (checked, _) = check(&elsewhere, 0);
+    assert!(
+        checked.contains("its weights were not looked at, which takes the data"),
+        "{checked}"
     );
     let (_, error) = run(
         train(folder.path(), "wider").args(["--set", "weights.folder=x"]),

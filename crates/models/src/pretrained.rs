@@ -14,7 +14,8 @@ mod transformers;
 /// What a model starts with in place of random numbers: `weights = { file = "resnet18.safetensors" }` in a run file.
 ///
 /// Every tensor of the model must be in the file in its shape, and every tensor of the file in the model; else the file is refused
-/// with the list of what is missing, unexpected or of another shape, and nothing is read of it. Three things are not missed or
+/// with the list of what is missing, unexpected or of another shape (and, where that is little, with the `except` that would let it start
+/// anew), and nothing is read of it. Three things are not missed or
 /// looked at: the head (`head.weight`, `head.bias`) that leads to another width, which published files do not have; what
 /// published files have beyond an encoder (below), unless the model has a tensor of that name; and what `except` names.
 ///
@@ -98,7 +99,23 @@ impl Pretrained {
             (!excepted(&place.name) && !beyond).then_some(place)
         };
         let anew = |name: &str| excepted(name) || matches!(name, "head.weight" | "head.bias");
-        params.load_renamed(&path, &renamed, &anew)
+        let file = params.compared(&path, &renamed, &anew)?;
+        let exceptions: Vec<_> = file
+            .exceptions()
+            .iter()
+            .map(|it| format!("{it:?}"))
+            .collect();
+        let them = if exceptions.len() == 1 { "it" } else { "them" };
+        file.check(&match &exceptions[..] {
+            [] => String::new(),
+            names => format!(
+                "; to let {them} start anew, write `except = [{}]` in `weights`",
+                names.join(", ")
+            ),
+        })?;
+        let anew = file.stay.clone();
+        file.take()?;
+        Ok(anew)
     }
 }
 

@@ -123,28 +123,27 @@ impl Params {
         take(fitting)
     }
 
-    /// [`load`](Self::load) of a file that others wrote: `renamed` gives the place here of a tensor of the file, or none where
-    /// it is not looked at. What is `anew` here may be missing, and then stays as it is; these names are returned.
+    /// A file that others wrote, ready to be taken over: `renamed` gives the place here of a tensor of the file, or none where it is
+    /// not looked at. What is `anew` here may be missing, and then stays as it is.
     ///
     /// # Errors
-    /// Those of [`load`](Self::load), and when two tensors would have one name.
-    pub(crate) fn load_renamed(
+    /// Those of [`load`](Self::load), but for differences; and when two tensors would have one name.
+    pub(crate) fn compared(
         &self,
         path: &Path,
         renamed: &dyn Fn(&str) -> Option<Place>,
         anew: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Compared> {
         let place = path.display().to_string();
         let (fitting, mut differences) = self.compare(&read(path)?, &place, renamed)?;
         let (stay, missing) = differences.missing.into_iter().partition(|it| anew(it));
         differences.missing = missing;
-        if !differences.is_empty() {
-            Err(Error::Input(format!(
-                "{place} is of another model: {differences}"
-            )))?;
-        }
-        take(fitting)?;
-        Ok(stay)
+        Ok(Compared {
+            place,
+            fitting,
+            differences,
+            stay,
+        })
     }
 
     /// Reads those tensors of a file that the model has too, for a start from other weights, and gives the differences.
@@ -260,6 +259,51 @@ impl Params {
         }
         differences.missing = model.into_keys().collect();
         Ok((fitting, differences))
+    }
+}
+
+/// A file of weights beside a model.
+pub(crate) struct Compared {
+    place: String,
+    fitting: Vec<(Weight, Tensor)>,
+    differences: Differences,
+    /// What is not in the file and need not be.
+    pub(crate) stay: Vec<String>,
+}
+
+impl Compared {
+    /// Tensors that are not there or have another shape, where they are few beside those that fit, and those are all that differs.
+    pub(crate) fn exceptions(&self) -> Vec<&str> {
+        let misshapen = self.differences.misshapen.iter().map(|(name, ..)| name);
+        let names = self.differences.missing.iter().chain(misshapen);
+        let names: Vec<&str> = names.map(String::as_str).collect();
+        let few = names.len() <= 8 && names.len() < self.fitting.len();
+        match few && self.differences.unexpected.is_empty() {
+            true => names,
+            false => Vec::new(),
+        }
+    }
+
+    /// Whether all fits.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with what does not, and behind it what can be done.
+    pub(crate) fn check(&self, advice: &str) -> Result<()> {
+        if !self.differences.is_empty() {
+            Err(Error::Input(format!(
+                "{} is of another model: {}{advice}",
+                self.place, self.differences
+            )))?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what fits.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub(crate) fn take(self) -> Result<()> {
+        take(self.fitting)
     }
 }
 
@@ -412,7 +456,9 @@ mod tests {
         };
         let load = |tensors: Vec<(&str, Tensor)>| {
             std::fs::write(&path, file(tensors)).expect("writable");
-            params.load_renamed(&path, &place, &|_| false)
+            let file = params.compared(&path, &place, &|_| false)?;
+            file.check("")?;
+            file.take()
         };
         let (first, second) = (rows(&[[1.0, 2.0]])?, rows(&[[3.0, 4.0], [5.0, 6.0]])?);
         load(vec![("a.1", second.clone()), ("a.0", first.clone())])?;

@@ -141,7 +141,8 @@ fn what_is_excepted_starts_anew() -> Result<()> {
     let error = of_file(&path).load(&model, &params).expect_err("10 for 5");
     assert!(
         error.to_string().ends_with(
-            "is of another model: `head.weight` has shape [10, 12] where the model has [5, 12]"
+            "is of another model: `head.weight` has shape [10, 12] where the model has [5, 12]; \
+             to let it start anew, write `except = [\"head.weight\"]` in `weights`"
         ),
         "{error}"
     );

@@ -5,13 +5,15 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::args::{self, Template};
+use crate::args::{self, Global, Template};
+use crate::assemble::{self, Start};
+use crate::device;
 use crate::exit::Error;
 use crate::out::Out;
 use crate::run_dir::resolved;
 use crate::run_file::RunFile;
 
-pub(crate) fn run(args: &args::Config, out: &Out) -> Result<(), Error> {
+pub(crate) fn run(args: &args::Config, global: &Global, out: &Out) -> Result<(), Error> {
     match args {
         args::Config::Init { template, output } => init(*template, output, out),
         args::Config::Check { run, set } => {
@@ -21,14 +23,20 @@ pub(crate) fn run(args: &args::Config, out: &Out) -> Result<(), Error> {
                 .iter()
                 .map(|entry| entry.loss.config.name())
                 .collect();
+            let notes = weights(&checked, global)?;
+            let text = format!(
+                "{}: nothing is wrong with it; it trains {} on `data.{}`",
+                run.display(),
+                losses.join(" + "),
+                checked.data.name()
+            );
             out.result(
-                &format!(
-                    "{}: nothing is wrong with it; it trains {} on `data.{}`",
-                    run.display(),
-                    losses.join(" + "),
-                    checked.data.name()
-                ),
-                json!({"type": "result", "run": run, "losses": losses}),
+                &std::iter::once(&text)
+                    .chain(&notes)
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+                json!({"type": "result", "run": run, "losses": losses, "weights": notes}),
             );
             Ok(())
         }
@@ -47,6 +55,28 @@ pub(crate) fn run(args: &args::Config, out: &Out) -> Result<(), Error> {
             Ok(())
         }
     }
+}
+
+/// What is to be said of the weights that the towers of a run start with, which are compared with the models. That takes the data, whose shape
+/// and vocabulary the models have; without them the weights cannot be looked at.
+fn weights(run: &RunFile, global: &Global) -> Result<Vec<String>, Error> {
+    if !run.is_pretrained() {
+        return Ok(Vec::new());
+    }
+    let data = match assemble::data(run, &global.data, None) {
+        Ok(data) => data,
+        Err(error) => {
+            return Ok(vec![format!(
+                "its weights were not looked at, which takes the data: {error}"
+            )]);
+        }
+    };
+    let notes = std::cell::RefCell::new(Vec::new());
+    let told = |note: &str| notes.borrow_mut().push(note.to_owned());
+    let (shapes, inputs) = (data.shapes(), data.annotation().inputs());
+    let device = device::of(&global.device)?;
+    assemble::towers(run, &shapes, inputs, Start::AsSaid(&told), &device)?;
+    Ok(notes.into_inner())
 }
 
 fn init(template: Template, output: &Path, out: &Out) -> Result<(), Error> {

@@ -182,9 +182,9 @@ impl Bert {
             (!unused).then(|| Place::from(name))
         };
         let head = |name: &str| name.starts_with("head.");
-        params
-            .load_renamed(path.as_ref(), &renamed, &head)
-            .map(drop)
+        let file = params.compared(path.as_ref(), &renamed, &head)?;
+        file.check("")?;
+        file.take()
     }
 
     /// Patterns of published tensors that embeddings do not depend on.
