@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use support::{SMALL, nearfar, run};
+use support::{SMALL, TOKENIZER, nearfar, run};
 
 const SENTENCES: [&str; 4] = [
     "a cat",
@@ -13,28 +13,6 @@ const SENTENCES: [&str; 4] = [
     "dog",
     "unknown words of a wolf",
 ];
-
-/// A tokenizer of nine tokens, with the special ones of BERT.
-const TOKENIZER: &str = r#"{
-    "version": "1.0", "truncation": null, "padding": null, "normalizer": { "type": "Lowercase" },
-    "pre_tokenizer": { "type": "WhitespaceSplit" }, "decoder": null,
-    "added_tokens": [
-        { "id": 0, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true },
-        { "id": 2, "content": "[CLS]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true },
-        { "id": 3, "content": "[SEP]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }
-    ],
-    "post_processor": {
-        "type": "TemplateProcessing",
-        "single": [{ "SpecialToken": { "id": "[CLS]", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } },
-                   { "SpecialToken": { "id": "[SEP]", "type_id": 0 } }],
-        "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
-        "special_tokens": {
-            "[CLS]": { "id": "[CLS]", "ids": [2], "tokens": ["[CLS]"] }, "[SEP]": { "id": "[SEP]", "ids": [3], "tokens": ["[SEP]"] }
-        }
-    },
-    "model": { "type": "WordLevel", "unk_token": "[UNK]",
-               "vocab": { "[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "cat": 5, "wolf": 6, "dog": 7, "the": 8 } }
-}"#;
 
 const TEXTS: &str = r#"
 data.texts = { path = "texts.csv", tokenizer = "tokenizer.json", length = 12 }
@@ -85,7 +63,8 @@ fn sentence_transformers_reads_text_models() {
     write(at, "texts.csv", &csv);
     write(at, "tokenizer.json", TOKENIZER);
     write(at, "new.txt", &format!("{}\n", SENTENCES.join("\n")));
-    for (out, width) in [("same", ""), ("other", "width = 5, ")] {
+    let bent = "width = 5, head_activation = \"tanh\", ";
+    for (out, width) in [("same", ""), ("other", "width = 5, "), ("bent", bent)] {
         write(at, "run.toml", &TEXTS.replace("WIDTH", width));
         run(nearfar(at).args(["train", "run.toml", "--out", out]), 0);
         let exported = format!("{out}-st");
@@ -93,25 +72,16 @@ fn sentence_transformers_reads_text_models() {
         assert!(told.contains("SentenceTransformer"), "{told}");
         let (_, error) = run(nearfar(at).args(["export", out, "-o", &exported]), 2);
         assert!(error.contains("is not overwritten"), "{error}");
-        let embed = ["embed", "new.txt", "--run", out, "-o", "own.csv"];
-        run(nearfar(at).args(embed), 0);
-        let own = std::fs::read_to_string(at.join("own.csv")).expect("written");
-        // The first two columns are the row's id and its class.
-        let own: Vec<Vec<f64>> = own
-            .lines()
-            .skip(1)
-            .map(|line| {
-                line.split(',')
-                    .skip(2)
-                    .map(|it| it.parse().expect("a number"))
-                    .collect()
-            })
-            .collect();
+        let own = embedded(at, out);
         assert_eq!(own.len(), SENTENCES.len());
+        starts_with(at, &exported, width, &own);
 
+        let again = format!("{out}-again");
         let program = format!(
             "from sentence_transformers import SentenceTransformer\n\
-             rows = SentenceTransformer({exported:?}, device='cpu').encode({SENTENCES:?})\n\
+             model = SentenceTransformer({exported:?}, device='cpu')\n\
+             model.save({again:?})\n\
+             rows = model.encode({SENTENCES:?})\n\
              print('\\n'.join(','.join(str(x) for x in row) for row in rows.tolist()))"
         );
         let theirs = match python(at, &program) {
@@ -125,7 +95,40 @@ fn sentence_transformers_reads_text_models() {
         for (own, theirs) in own.iter().flatten().zip(theirs.iter().flatten()) {
             assert!((own - theirs).abs() < 1e-5, "{own} {theirs}");
         }
+        starts_with(at, &again, width, &own);
     }
+}
+
+/// A run that starts with a folder of sentence-transformers, head and all, has the embeddings of those who wrote it.
+fn starts_with(at: &Path, folder: &str, width: &str, written: &[Vec<f64>]) {
+    let text = format!(
+        "weights.folder = {folder:?}\n{}",
+        TEXTS.replace("WIDTH", width).replace("1e-2", "1e-30")
+    );
+    write(at, "start.toml", &text);
+    let (checked, _) = run(nearfar(at).args(["config", "check", "start.toml"]), 0);
+    let told = format!("starts with the weights of {folder}");
+    assert!(checked.ends_with(&format!("{told}\n")), "{checked}");
+    let out = format!("start-{folder}");
+    run(nearfar(at).args(["train", "start.toml", "--out", &out]), 0);
+    let found = embedded(at, &out);
+    assert_eq!(found.len(), written.len());
+    for (found, written) in found.iter().flatten().zip(written.iter().flatten()) {
+        assert!((found - written).abs() < 1e-6, "{found} {written}");
+    }
+}
+
+/// What a run makes of the new sentences.
+fn embedded(at: &Path, run_folder: &str) -> Vec<Vec<f64>> {
+    let embed = ["embed", "new.txt", "--run", run_folder, "-o", "own.csv"];
+    run(nearfar(at).args(embed), 0);
+    let own = std::fs::read_to_string(at.join("own.csv")).expect("written");
+    // The first two columns are the row's id and its class.
+    let row = |line: &str| {
+        let cells = line.split(',').skip(2);
+        cells.map(|it| it.parse().expect("a number")).collect()
+    };
+    own.lines().skip(1).map(row).collect()
 }
 
 #[test]

@@ -34,6 +34,6 @@ pub use params::{MAX_NAME_BYTES, MAX_NUMBERS, MAX_TENSORS, Params, Weight};
 pub use pretrained::Pretrained;
 pub use registry::ModelConfig;
 pub use scorers::{CrossInput, MAPS, ScorerConfig, Shown, WeightedL1};
-pub use sentence_folder::SentenceFolder;
+pub use sentence_folder::{SentenceDense, SentenceFolder};
 pub use tower::{Backbone, Features, Head, Pooling, Tower};
 pub use weights_file::Differences;

@@ -7,7 +7,7 @@ use nearfar_core::{Error, name_matches};
 use serde::{Deserialize, Serialize};
 
 use crate::weights_file::Place;
-use crate::{Bert, ModelConfig, Params, SentenceFolder};
+use crate::{Bert, ModelConfig, Params, SentenceDense, SentenceFolder};
 
 mod transformers;
 
@@ -45,7 +45,8 @@ pub struct Pretrained {
     /// A file of safetensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// Or, for `bert`, a folder of sentence-transformers, whose settings must be those of the model.
+    /// Or, for `bert`, a folder of sentence-transformers, whose settings must be those of the model. Its module `Dense`, if it has one, is
+    /// the head of the model, but for a head of another width, which starts anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
     /// What names begin with in the file alone, such as `module.`; tensors with other names are not looked at.
@@ -81,8 +82,13 @@ impl Pretrained {
     /// those of [`check`](Self::check).
     pub fn load(&self, model: &ModelConfig, params: &Params) -> Result<Vec<String>> {
         self.check()?;
+        let mut dense = None;
         let path = match (&self.file, &self.folder) {
-            (_, Some(folder)) => agreeing(folder, model)?,
+            (_, Some(folder)) => {
+                let read = agreeing(folder, model)?;
+                dense = read.dense;
+                read.weights
+            }
             (Some(file), None) => file.clone(),
             (None, None) => return Ok(Vec::new()), // Not possible after `check`.
         };
@@ -113,7 +119,18 @@ impl Pretrained {
                 names.join(", ")
             ),
         })?;
-        let anew = file.stay.clone();
+        let mut anew = file.stay.clone();
+        let is_head = |dense: &SentenceDense| match model {
+            ModelConfig::Bert(bert) => dense.is_head_of(bert),
+            _ => false,
+        };
+        let is_kept = |name: &&str| !excepted(name);
+        if let Some(dense) = dense.filter(is_head)
+            && ["head.weight", "head.bias"].iter().all(is_kept)
+        {
+            SentenceDense::take(dense.compared(params)?, params)?;
+            anew.retain(|name| !name.starts_with("head."));
+        }
         file.take()?;
         Ok(anew)
     }
@@ -131,8 +148,8 @@ fn beyond_encoder(model: &ModelConfig, name: &str) -> bool {
     patterns.iter().any(|pattern| name_matches(pattern, name))
 }
 
-/// The weights of a folder whose settings are those of the model. Its width and dropout are its own.
-fn agreeing(folder: &Path, model: &ModelConfig) -> Result<PathBuf> {
+/// A folder whose settings are those of the model. Its dropout is its own, and its head where it has another width.
+fn agreeing(folder: &Path, model: &ModelConfig) -> Result<SentenceFolder> {
     let ModelConfig::Bert(own) = model else {
         Err(Error::Settings(format!(
             "`weights.folder` is for `model.bert`; `{}` reads a `file`",
@@ -140,12 +157,19 @@ fn agreeing(folder: &Path, model: &ModelConfig) -> Result<PathBuf> {
         )))?
     };
     let read = SentenceFolder::read(folder)?;
-    let theirs = Bert {
-        width: own.width,
+    let mut theirs = Bert {
         dropout: own.dropout,
         attention_dropout: own.attention_dropout,
-        ..read.bert
+        ..read.bert.clone()
     };
+    // Without a head of its own it has theirs.
+    let other_width = own.has_head() && own.outputs() != theirs.outputs();
+    if other_width || read.dense.is_none() {
+        theirs.head_activation = own.head_activation;
+    }
+    if other_width || own.outputs() == theirs.outputs() {
+        theirs.width = own.width;
+    }
     if theirs != *own {
         let written = |bert: &Bert| serde_json::to_value(bert).map_err(candle_core::Error::wrap);
         let (theirs, own) = (written(&theirs)?, written(own)?);
@@ -162,5 +186,5 @@ fn agreeing(folder: &Path, model: &ModelConfig) -> Result<PathBuf> {
             other.join(", ")
         )))?;
     }
-    Ok(read.weights)
+    Ok(read)
 }

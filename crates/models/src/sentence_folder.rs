@@ -9,6 +9,7 @@ use nearfar_core::{Error, Fraction, Positive};
 use serde_json::{Map, Value};
 
 use crate::layers::Activation;
+use crate::weights_file::{Compared, Place};
 use crate::{Bert, BertPooling, InputShape, Params, Tower};
 
 /// Settings are short; a longer file is something else.
@@ -30,10 +31,11 @@ const MAX_JSON_BYTES: u64 = 1 << 20;
 ///
 /// | file | is read for |
 /// |---|---|
-/// | `modules.json` | the modules, which must be `Transformer`, `Pooling` and, where embeddings have length 1, `Normalize`; their folders |
+/// | `modules.json` | the modules, which must be `Transformer`, `Pooling`, `Dense` if there is one, and, where embeddings have length 1, `Normalize`; their folders |
 /// | `config.json` of the transformer | its sizes; `model_type` must be `bert` |
 /// | `config.json` of the pooling | which states become the embedding: the mean, or that of `[CLS]` |
 /// | `sentence_bert_config.json` | `max_seq_length`, if it is there |
+/// | `config.json` and `model.safetensors` of the `Dense` | a linear layer and what bends behind it |
 /// | `model.safetensors` of the transformer | its weights |
 ///
 /// Source: Reimers, Gurevych, "Sentence-BERT", EMNLP 2019, <https://arxiv.org/abs/1908.10084>.
@@ -47,6 +49,49 @@ pub struct SentenceFolder {
     pub max_length: usize,
     /// `model.safetensors`.
     pub weights: PathBuf,
+    /// The module `Dense`, where there is one.
+    pub dense: Option<SentenceDense>,
+}
+
+/// A module `Dense`: a linear layer behind the pooling and what bends behind it, which are the head of the [`Bert`] here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SentenceDense {
+    /// Numbers that it gives.
+    pub width: usize,
+    /// What bends them, as [`Bert::head_activation`].
+    pub activation: Option<Activation>,
+    /// Its `model.safetensors`.
+    pub weights: PathBuf,
+}
+
+impl SentenceDense {
+    /// Whether the head of these settings is this layer.
+    pub(crate) fn is_head_of(&self, bert: &Bert) -> bool {
+        bert.outputs() == self.width && bert.head_activation == self.activation
+    }
+
+    /// Its weights beside the head that was made in `params`. A layer without a bias has one of 0 here.
+    ///
+    /// # Errors
+    /// Those of [`Params::load`], with what is missing, unexpected or of another shape.
+    pub(crate) fn compared(&self, params: &Params) -> Result<Compared> {
+        let renamed = |name: &str| Some(Place::from(name.strip_prefix("linear.").unwrap_or(name)));
+        let file = params
+            .at("head")
+            .compared(&self.weights, &renamed, &|name| name == "bias")?;
+        file.check("")?;
+        Ok(file)
+    }
+
+    /// Takes over what [`compared`](Self::compared) found.
+    pub(crate) fn take(file: Compared, params: &Params) -> Result<()> {
+        if file.stay.iter().any(|name| name == "bias")
+            && let Some(bias) = params.find("head.bias")
+        {
+            bias.var().set(&bias.value().zeros_like()?)?;
+        }
+        file.take()
+    }
 }
 
 impl SentenceFolder {
@@ -68,8 +113,9 @@ impl SentenceFolder {
         if config.flag("is_decoder")? {
             return Err(config.refused("is_decoder", "is true; an encoder is wanted"));
         }
-        let bert = Bert {
+        let mut bert = Bert {
             width: None,
+            head_activation: None,
             hidden: config.size("hidden_size")?,
             layers: config.size("num_hidden_layers")?,
             heads: config.size("num_attention_heads")?,
@@ -91,15 +137,28 @@ impl SentenceFolder {
             return Err(config.refused("num_attention_heads", &but));
         }
         let vocabulary = config.size("vocab_size")?;
-        if pooling.has("word_embedding_dimension") {
-            let dimension = pooling.size("word_embedding_dimension")?;
-            if dimension != bert.hidden {
-                let but = format!("is {dimension}, but the states have {}", bert.hidden);
-                return Err(pooling.refused("word_embedding_dimension", &but));
+        // As it is called until sentence-transformers 5, and from 6 on.
+        for key in ["word_embedding_dimension", "embedding_dimension"] {
+            if pooling.has(key) {
+                let dimension = pooling.size(key)?;
+                if dimension != bert.hidden {
+                    let but = format!("is {dimension}, but the states have {}", bert.hidden);
+                    return Err(pooling.refused(key, &but));
+                }
             }
         }
         let weights = modules.transformer.join("model.safetensors");
-        config.holds(numbers(&bert, vocabulary), &weights)?;
+        let sizes = "`hidden_size`, `num_hidden_layers`, `intermediate_size`, `vocab_size`, `max_position_embeddings` or \
+                     `type_vocab_size`";
+        config.holds(numbers(&bert, vocabulary), &weights, sizes)?;
+        let mut dense = None;
+        if let Some(folder) = modules.dense {
+            let config = Json::read(&folder.join("config.json"))?;
+            let read = dense_layer(&config, folder.join("model.safetensors"), bert.hidden)?;
+            bert.width = (read.width != bert.hidden).then_some(read.width);
+            bert.head_activation = read.activation;
+            dense = Some(read);
+        }
 
         let own = modules.transformer.join("sentence_bert_config.json");
         let mut max_length = bert.positions;
@@ -118,20 +177,26 @@ impl SentenceFolder {
             vocabulary,
             max_length,
             weights,
+            dense,
         })
     }
 
-    /// The tower with the weights of the folder. Where [`bert`](Self::bert) was given another width, the layer that leads
-    /// there starts as any other does.
+    /// The tower with the weights of the folder. Where [`bert`](Self::bert) was given another width or `head_activation`, the layer that
+    /// leads there starts as any other does.
     ///
     /// # Errors
-    /// Those of [`Bert::build`] and [`Bert::load_published`].
+    /// Those of [`Bert::build`] and [`Bert::load_published`], and the same of the module `Dense`.
     pub fn build(&self, params: &Params) -> Result<Tower> {
         let input = InputShape::Tokens {
             vocabulary: self.vocabulary,
         };
         let tower = self.bert.build(&input, params)?;
         Bert::load_published(params, &self.weights)?;
+        if let Some(dense) = &self.dense
+            && dense.is_head_of(&self.bert)
+        {
+            SentenceDense::take(dense.compared(params)?, params)?;
+        }
         Ok(tower)
     }
 }
@@ -140,6 +205,7 @@ impl SentenceFolder {
 struct Modules {
     transformer: PathBuf,
     pooling: PathBuf,
+    dense: Option<PathBuf>,
     normalize: bool,
 }
 
@@ -166,12 +232,14 @@ impl Modules {
             folders.push(folder.join(within));
         }
         let kinds: Vec<_> = kinds.iter().map(String::as_str).collect();
-        let normalize = match kinds[..] {
-            ["Transformer", "Pooling"] => false,
-            ["Transformer", "Pooling", "Normalize"] => true,
+        let (dense, normalize) = match kinds[..] {
+            ["Transformer", "Pooling"] => (false, false),
+            ["Transformer", "Pooling", "Normalize"] => (false, true),
+            ["Transformer", "Pooling", "Dense"] => (true, false),
+            ["Transformer", "Pooling", "Dense", "Normalize"] => (true, true),
             _ => {
                 let what = format!(
-                    "`type` gives the modules {kinds:?}; Transformer, Pooling and, if need be, Normalize are known"
+                    "`type` gives the modules {kinds:?}; Transformer, Pooling and, if need be, Dense and Normalize are known, in this order"
                 );
                 return Err(input(&path, &what));
             }
@@ -181,6 +249,7 @@ impl Modules {
             (Some(transformer), Some(pooling)) => Ok(Self {
                 transformer,
                 pooling,
+                dense: folders.next().filter(|_| dense),
                 normalize,
             }),
             _ => Err(input(&path, "has fewer than two modules")),
@@ -201,8 +270,65 @@ fn activation(config: &Json) -> Result<Activation> {
     }
 }
 
+/// What a module `Dense` is behind states of `hidden` numbers.
+fn dense_layer(config: &Json, weights: PathBuf, hidden: usize) -> Result<SentenceDense> {
+    let inputs = config.size("in_features")?;
+    if inputs != hidden {
+        let but = format!("is {inputs}, but the states have {hidden} numbers");
+        return Err(config.refused("in_features", &but));
+    }
+    if config.flag("use_residual")? {
+        return Err(config.refused(
+            "use_residual",
+            "is true; a layer without a way around it is wanted",
+        ));
+    }
+    for key in ["module_input_name", "module_output_name"] {
+        let name = config.values.get(key).filter(|it| !it.is_null());
+        if name.is_some_and(|it| it != "sentence_embedding") {
+            config.must_be(key, "sentence_embedding")?;
+        }
+    }
+    let width = config.size("out_features")?;
+    let name = config.text("activation_function")?;
+    let activation = match name.rsplit('.').next().unwrap_or(name) {
+        // A linear layer to another width is there without a word.
+        "Identity" if width != hidden => None,
+        "Identity" => Some(Activation::Identity),
+        "Tanh" => Some(Activation::Tanh),
+        "ReLU" => Some(Activation::Relu),
+        "GELU" => Some(Activation::Gelu),
+        "SiLU" => Some(Activation::Silu),
+        "Sigmoid" => Some(Activation::Sigmoid),
+        _ => {
+            let but = format!(
+                "is {name:?}; Identity, Tanh, ReLU, GELU, SiLU and Sigmoid of torch are known"
+            );
+            return Err(config.refused("activation_function", &but));
+        }
+    };
+    let numbers = inputs as u128 * width as u128;
+    config.holds(numbers, &weights, "`out_features`")?;
+    Ok(SentenceDense {
+        width,
+        activation,
+        weights,
+    })
+}
+
 /// The one mode that is on.
 fn pooled(config: &Json) -> Result<BertPooling> {
+    if config.has("pooling_mode") {
+        // From sentence-transformers 6 on.
+        return match config.text("pooling_mode")? {
+            "mean" => Ok(BertPooling::Mean),
+            "cls" => Ok(BertPooling::Cls),
+            other => {
+                let but = format!("is {other:?}; mean and cls are known");
+                Err(config.refused("pooling_mode", &but))
+            }
+        };
+    }
     let mut on = Vec::new();
     for key in config.values.keys() {
         if key.starts_with("pooling_mode_") && config.flag(key)? {
@@ -313,8 +439,8 @@ impl Json {
         }
     }
 
-    /// Whether a file of weights is as large as these settings claim. Nothing is made for them before.
-    fn holds(&self, numbers: u128, weights: &Path) -> Result<()> {
+    /// Whether a file of weights is as large as these settings claim, of which `sizes` is one. Nothing is made for them before.
+    fn holds(&self, numbers: u128, weights: &Path, sizes: &str) -> Result<()> {
         let file = std::fs::metadata(weights).map_err(|error| {
             let what = format!("cannot be read: {error}; weights in other files than safetensors have to be converted");
             input(weights, &what)
@@ -322,8 +448,7 @@ impl Json {
         // The smallest type that is read has two bytes.
         if 2 * numbers > u128::from(file.len()) {
             let what = format!(
-                "claims a model of {numbers} numbers, which {} of {} bytes does not hold: `hidden_size`, `num_hidden_layers`, \
-                 `intermediate_size`, `vocab_size`, `max_position_embeddings` or `type_vocab_size` is too large",
+                "claims a model of {numbers} numbers, which {} of {} bytes does not hold: {sizes} is too large",
                 weights.display(),
                 file.len()
             );

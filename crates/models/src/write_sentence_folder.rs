@@ -12,11 +12,11 @@ use crate::layers::Activation;
 use crate::{Bert, BertPooling};
 
 impl Bert {
-    /// Writes a folder that `SentenceTransformer(folder)` of Python reads, and [`SentenceFolder`](crate::SentenceFolder) too where
-    /// no layer leads to another width. `weights` are the tensors by their names here, `tokenizer` the content of a
+    /// Writes a folder that `SentenceTransformer(folder)` of Python reads, and [`SentenceFolder`](crate::SentenceFolder) too.
+    /// `weights` are the tensors by their names here, `tokenizer` the content of a
     /// `tokenizer.json`, `length` the tokens of a text at most.
     ///
-    /// A layer to another width becomes a module `Dense`. The folder must not be there; its files come into being beside it, and
+    /// The head, a layer to another width or with a `head_activation`, becomes a module `Dense`. The folder must not be there; its files come into being beside it, and
     /// it is there when they all are.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Bert {
             let (weight, bias) = (tensor(weights, HEAD[0])?, tensor(weights, HEAD[1])?);
             let config = json!({
                 "in_features": weight.dim(1)?, "out_features": weight.dim(0)?, "bias": true,
-                "activation_function": "torch.nn.modules.linear.Identity",
+                "activation_function": self.bent()?,
             });
             let dense = vec![("linear.weight", weight), ("linear.bias", bias)];
             files.push(("2_Dense/config.json".into(), text(&config)));
@@ -122,6 +122,21 @@ impl Bert {
             "hidden_act": activation, "hidden_dropout_prob": self.dropout,
             "attention_probs_dropout_prob": self.attention_dropout, "position_embedding_type": "absolute",
         }))
+    }
+
+    /// The class of torch that bends the numbers of the head.
+    fn bent(&self) -> Result<&'static str> {
+        Ok(match self.head_activation {
+            None | Some(Activation::Identity) => "torch.nn.modules.linear.Identity",
+            Some(Activation::Tanh) => "torch.nn.modules.activation.Tanh",
+            Some(Activation::Relu) => "torch.nn.modules.activation.ReLU",
+            Some(Activation::Gelu) => "torch.nn.modules.activation.GELU",
+            Some(Activation::Silu) => "torch.nn.modules.activation.SiLU",
+            Some(Activation::Sigmoid) => "torch.nn.modules.activation.Sigmoid",
+            Some(ref other) => Err(Error::Settings(format!(
+                "`head_activation` is {other:?}, which is not written; identity, tanh, relu, gelu, silu and sigmoid are"
+            )))?,
+        })
     }
 
     fn pooled(&self) -> Value {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{Encoder, Input, Mode, Seed};
+use nearfar_models::layers::Activation;
 use nearfar_models::{
     Bert, BertPooling, InputShape, ModelConfig, Params, Pretrained, SentenceFolder,
 };
@@ -118,6 +119,33 @@ fn a_folder_gives_settings_and_weights() -> Result<()> {
         assert_eq!(here.to_safetensors()?, written.to_safetensors()?);
         let twin = small().build(&InputShape::Tokens { vocabulary: 9 }, &params(3))?;
         assert_eq!(embed(&tower)?, embed(&twin)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn poolings_are_read_as_sentence_transformers_6_writes_them() -> Result<()> {
+    for (mode, pooling) in [("mean", BertPooling::Mean), ("cls", BertPooling::Cls)] {
+        let (folder, _) = folder("");
+        let path = folder.path().join("1_Pooling/config.json");
+        write(
+            &path,
+            &json!({ "embedding_dimension": 8, "pooling_mode": mode, "include_prompt": true }),
+        );
+        assert_eq!(SentenceFolder::read(folder.path())?.bert.pooling, pooling);
+        for (key, value) in [
+            ("pooling_mode", json!("max")),
+            ("embedding_dimension", json!(7)),
+        ] {
+            let mut other = json!({ "embedding_dimension": 8, "pooling_mode": mode });
+            other[key] = value;
+            write(&path, &other);
+            let error = SentenceFolder::read(folder.path()).expect_err(key);
+            assert!(
+                error.to_string().contains(&format!("`{key}` is ")),
+                "{error}"
+            );
+        }
     }
     Ok(())
 }
@@ -267,7 +295,7 @@ fn a_wrong_setting_is_told_with_its_file_and_key() {
             json!("../elsewhere"),
             "leads out of the folder",
         ),
-        ("modules.json", "type", json!("a.b.Dense"), "Dense"),
+        ("modules.json", "type", json!("a.b.Dropout"), "Dropout"),
         ("modules.json", "type", Value::Null, "`[0].type` is missing"),
         (
             "sentence_bert_config.json",
@@ -353,15 +381,44 @@ fn what_is_written_for_sentence_transformers_is_read_here_too() -> Result<()> {
         assert!(none.expect_err("no padding").to_string().contains("[PAD]"));
     }
 
-    // A layer to another width is a module of its own.
-    let bert = Bert {
-        width: Some(3),
+    // A head is a module of its own.
+    for (name, width, head_activation) in [
+        ("tanh", Some(3), Some(Activation::Tanh)),
+        ("alike", None, Some(Activation::Gelu)),
+        ("plain", None, Some(Activation::Identity)),
+        ("dense", Some(3), None),
+    ] {
+        let bert = Bert {
+            width,
+            head_activation,
+            ..small()
+        };
+        let params = params(3);
+        let tower = bert.build(&input, &params)?;
+        let folder = here.path().join(name);
+        bert.write_sentence_folder(&folder, &tensors(&params), &tokenizer, 5)?;
+        let read = SentenceFolder::read(&folder)?;
+        assert_eq!(read.bert, bert);
+        assert_eq!(embed(&read.build(&self::params(1))?)?, embed(&tower)?);
+        // The head is what it says.
+        let without = Bert {
+            width: None,
+            head_activation: None,
+            ..bert.clone()
+        };
+        let without = without.build(&input, &self::params(3))?;
+        assert_ne!(embed(&without)?, embed(&tower)?);
+    }
+    let unknown = Bert {
+        head_activation: Some(Activation::Mish),
         ..small()
     };
     let params = params(3);
-    bert.build(&input, &params)?;
+    unknown.build(&input, &params)?;
+    let refused =
+        unknown.write_sentence_folder(here.path().join("d"), &tensors(&params), &tokenizer, 5);
+    assert!(refused.expect_err("no name").to_string().contains("Mish"));
     let folder = here.path().join("dense");
-    bert.write_sentence_folder(&folder, &tensors(&params), &tokenizer, 5)?;
     let text = fs::read_to_string(folder.join("modules.json")).expect("written");
     let kinds: Vec<_> = ["Transformer", "Pooling", "Dense", "Normalize"]
         .map(|it| text.find(&format!("models.{it}")).expect("a module"))
@@ -374,6 +431,153 @@ fn what_is_written_for_sentence_transformers_is_read_here_too() -> Result<()> {
         [3, 8]
     );
     Ok(())
+}
+
+/// A folder with a module `Dense` to three numbers under a hyperbolic tangent, and its tensors.
+fn with_dense(config: &Value, bias: bool) -> (TempDir, Params) {
+    let (folder, written) = folder("");
+    let at = folder.path();
+    let module = |name: &str, path: &str| json!({ "path": path, "type": format!("a.b.{name}") });
+    let modules = json!([
+        module("Transformer", ""),
+        module("Pooling", "1_Pooling"),
+        module("Dense", "2_Dense")
+    ]);
+    write(&at.join("modules.json"), &modules);
+    let dense = at.join("2_Dense");
+    fs::create_dir(&dense).expect("writable");
+    let mut settings = json!({
+        "in_features": 8, "out_features": 3, "bias": bias, "activation_function": "torch.nn.modules.activation.Tanh",
+        "module_input_name": "sentence_embedding", "module_output_name": null,
+    });
+    for (key, value) in config.as_object().expect("settings") {
+        settings[key] = value.clone();
+    }
+    write(&dense.join("config.json"), &settings);
+    let numbers = |count: usize| {
+        (0..count)
+            .map(|it| it as f32 / 10.0 - 1.0)
+            .collect::<Vec<_>>()
+    };
+    let tensor = |dims: &[usize]| {
+        let numbers = numbers(dims.iter().product());
+        Tensor::from_vec(numbers, dims, &Device::Cpu).expect("fits")
+    };
+    let mut tensors = vec![("linear.weight".to_owned(), tensor(&[3, 8]))];
+    if bias {
+        tensors.push(("linear.bias".to_owned(), tensor(&[3])));
+    }
+    write_weights(&dense, tensors);
+    (folder, written)
+}
+
+#[test]
+fn a_dense_module_is_the_head() -> Result<()> {
+    let input = InputShape::Tokens { vocabulary: 9 };
+    for bias in [true, false] {
+        let (folder, _) = with_dense(&json!({}), bias);
+        let mut read = SentenceFolder::read(folder.path())?;
+        let bent = Bert {
+            width: Some(3),
+            head_activation: Some(Activation::Tanh),
+            normalize: false,
+            ..small()
+        };
+        assert_eq!(read.bert, bent);
+        let here = params(1);
+        let tower = read.build(&here)?;
+        let head = here.find("head.bias").expect("a head").value();
+        let expected = if bias {
+            [-1.0, -0.9, -0.8]
+        } else {
+            [0.0f32; 3]
+        };
+        assert_eq!(head.to_vec1::<f32>()?, expected);
+
+        // The same through a run file, where the pooled states are at hand by a model without a head.
+        let weights = Pretrained {
+            folder: Some(folder.path().to_owned()),
+            ..Pretrained::default()
+        };
+        let model = ModelConfig::Bert(bent.clone());
+        let twin = params(2);
+        let built = model.build(&input, &twin)?;
+        assert!(weights.load(&model, &twin)?.is_empty());
+        assert_eq!(embed(&*built)?, embed(&tower)?);
+        assert!(embed(&tower)?.concat().iter().all(|it| it.abs() < 1.0));
+
+        // A head of another width starts anew, and so does one that is excepted; none, or another activation, is a mistake.
+        let other = ModelConfig::Bert(Bert {
+            width: Some(4),
+            head_activation: None,
+            ..bent.clone()
+        });
+        let place = params(2);
+        other.build(&input, &place)?;
+        assert_eq!(weights.load(&other, &place)?, ["head.bias", "head.weight"]);
+        let excepted = Pretrained {
+            except: vec!["head.*".into()],
+            ..weights.clone()
+        };
+        assert_eq!(excepted.load(&model, &twin)?, ["head.bias", "head.weight"]);
+        for (bert, told) in [
+            (
+                Bert {
+                    width: None,
+                    head_activation: None,
+                    ..bent.clone()
+                },
+                "write head_activation = \"tanh\", width = 3 there",
+            ),
+            (
+                Bert {
+                    head_activation: None,
+                    ..bent.clone()
+                },
+                "write head_activation = \"tanh\" there",
+            ),
+        ] {
+            let model = ModelConfig::Bert(bert);
+            let place = params(2);
+            model.build(&input, &place)?;
+            let error = weights.load(&model, &place).expect_err("another head");
+            assert!(error.to_string().ends_with(told), "{error}");
+        }
+        read.bert.width = Some(5);
+        assert_eq!(embed(&read.build(&params(1))?)?[0].len(), 5);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dense_module_of_another_kind_is_refused() {
+    for (key, value, why) in [
+        ("in_features", json!(7), "is 7, but the states have 8"),
+        (
+            "out_features",
+            json!(1 << 20),
+            "`out_features` is too large",
+        ),
+        ("use_residual", json!(true), "a way around it"),
+        ("module_input_name", json!("token_embeddings"), "is wanted"),
+        (
+            "activation_function",
+            json!("torch.nn.modules.activation.Hardtanh"),
+            "are known",
+        ),
+    ] {
+        let (folder, _) = with_dense(&json!({ key: value }), true);
+        let error = SentenceFolder::read(folder.path()).expect_err(key);
+        let error = error.to_string();
+        assert!(error.contains(key) && error.contains(why), "{error}");
+    }
+    let (folder, _) = with_dense(&json!({ "out_features": 4 }), true);
+    let read = SentenceFolder::read(folder.path()).expect("no larger than its file");
+    let error = read.build(&params(1)).expect_err("three").to_string();
+    assert!(
+        error.contains("2_Dense") && error.contains("`weight` has shape [3, 8]"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -50,6 +50,28 @@ evaluation = { every.steps = 10, scores = ["recall_at_1", "map_at_r"] }
 checkpoints = { every.steps = 3, keep = 2, best = "map_at_r" }
 "#;
 
+/// A tokenizer of nine tokens, with the special ones of BERT.
+pub(crate) const TOKENIZER: &str = r#"{
+    "version": "1.0", "truncation": null, "padding": null, "normalizer": { "type": "Lowercase" },
+    "pre_tokenizer": { "type": "WhitespaceSplit" }, "decoder": null,
+    "added_tokens": [
+        { "id": 0, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true },
+        { "id": 2, "content": "[CLS]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true },
+        { "id": 3, "content": "[SEP]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }
+    ],
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [{ "SpecialToken": { "id": "[CLS]", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } },
+                   { "SpecialToken": { "id": "[SEP]", "type_id": 0 } }],
+        "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+        "special_tokens": {
+            "[CLS]": { "id": "[CLS]", "ids": [2], "tokens": ["[CLS]"] }, "[SEP]": { "id": "[SEP]", "ids": [3], "tokens": ["[SEP]"] }
+        }
+    },
+    "model": { "type": "WordLevel", "unk_token": "[UNK]",
+               "vocab": { "[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "cat": 5, "wolf": 6, "dog": 7, "the": 8 } }
+}"#;
+
 /// SHA-256 of the newest checkpoint's weights, by the manifest.
 pub(crate) fn weights(run: &Path) -> String {
     let newest =

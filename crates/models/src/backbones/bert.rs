@@ -21,7 +21,7 @@ use crate::{Init, InputShape, Params};
 /// ```text
 /// x_t = norm(word(id_t) + position(t) + type(0))
 /// layers ×:  x ← norm(x + W_o heads(x) + b_o),   x ← norm(x + W_2 activation(W_1 x + b_1) + b_2)
-/// mean of the valid x_t, or x_0 ─▶ linear, if the width differs ─▶ length 1
+/// mean of the valid x_t, or x_0 ─▶ linear, if the width differs, and what bends ─▶ length 1
 /// ```
 ///
 /// Reads sequences of tokens, `(b, t)`, up to their true lengths, which `positions` limits; padding changes nothing. The states
@@ -33,7 +33,7 @@ use crate::{Init, InputShape, Params};
 /// `embeddings.token_type_embeddings.weight`, `embeddings.LayerNorm.weight`, `encoder.layer.0.attention.self.query.weight` (`key`,
 /// `value`), `encoder.layer.0.attention.output.dense.weight`, `encoder.layer.0.attention.output.LayerNorm.weight`,
 /// `encoder.layer.0.intermediate.dense.weight`, `encoder.layer.0.output.dense.weight`, `encoder.layer.0.output.LayerNorm.weight`,
-/// a `bias` beside each but the embeddings; and `head.weight`, `head.bias` where the width differs.
+/// a `bias` beside each but the embeddings; and `head.weight`, `head.bias` where the width differs or there is a `head_activation`.
 ///
 /// Source: Devlin, Chang, Lee, Toutanova, "BERT: Pre-training of deep bidirectional transformers for language understanding",
 /// 2018, <https://arxiv.org/abs/1810.04805>; the size from Wang et al., "MiniLM", 2020, <https://arxiv.org/abs/2002.10957>; one
@@ -44,6 +44,10 @@ pub struct Bert {
     /// Numbers in an embedding: `hidden` where nothing is said, else a linear layer leads there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
+    /// What bends the numbers of the linear layer that leads to the width, which then is there though the width is `hidden`: a module
+    /// `Dense` of sentence-transformers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_activation: Option<Activation>,
     /// Numbers in the state of a token.
     pub hidden: usize,
     /// Layers on top of one another.
@@ -80,11 +84,22 @@ pub enum BertPooling {
     Cls,
 }
 
+impl BertPooling {
+    /// Of the features that the network gives.
+    fn pooling(self) -> Pooling {
+        match self {
+            Self::Mean => Pooling::Mean,
+            Self::Cls => Pooling::Flatten, // There is one state only.
+        }
+    }
+}
+
 impl Default for Bert {
     /// MiniLM-L6 with the mean and length 1 of `all-MiniLM-L6-v2`.
     fn default() -> Self {
         Self {
             width: None,
+            head_activation: None,
             hidden: 384,
             layers: 6,
             heads: 12,
@@ -112,6 +127,8 @@ struct Network {
     norm: LayerNorm,
     layers: Vec<Layer>,
     settings: Bert,
+    /// The layer behind the pooling, where something bends behind it.
+    dense: Option<(Linear, Activation)>,
 }
 
 impl Bert {
@@ -124,7 +141,7 @@ impl Bert {
             return Err(input.refused("bert", "sequences of tokens"));
         };
         let hidden = size("bert", "hidden", self.hidden)?;
-        let width = size("bert", "width", self.width.unwrap_or(hidden))?;
+        let width = size("bert", "width", self.outputs())?;
         for (name, value) in [
             ("layers", self.layers),
             ("intermediate", self.intermediate),
@@ -150,13 +167,23 @@ impl Bert {
                 .map(|layer| Layer::new(&params.at("encoder.layer").at(layer), self))
                 .collect::<Result<_>>()?,
             settings: self.clone(),
+            dense: match self.head_activation {
+                Some(activation) => Some((
+                    Linear::new(&params.at("head"), hidden, width, true)?,
+                    activation,
+                )),
+                None => None,
+            },
         };
         let head = Head {
-            pooling: match self.pooling {
-                BertPooling::Mean => Pooling::Mean,
-                BertPooling::Cls => Pooling::Flatten, // There is one state only.
+            pooling: match self.head_activation {
+                Some(_) => Pooling::Flatten, // There is one vector already.
+                None => self.pooling.pooling(),
             },
-            projection: Linear::fitting(&params.at("head"), hidden, width)?,
+            projection: match self.head_activation {
+                Some(_) => None,
+                None => Linear::fitting(&params.at("head"), hidden, width)?,
+            },
             normalize: self.normalize,
         };
         Ok(Tower::new(
@@ -185,6 +212,16 @@ impl Bert {
         let file = params.compared(path.as_ref(), &renamed, &head)?;
         file.check("")?;
         file.take()
+    }
+
+    /// Numbers in an embedding.
+    pub(crate) fn outputs(&self) -> usize {
+        self.width.unwrap_or(self.hidden)
+    }
+
+    /// Whether a linear layer leads there.
+    pub(crate) fn has_head(&self) -> bool {
+        self.outputs() != self.hidden || self.head_activation.is_some()
     }
 
     /// Patterns of published tensors that embeddings do not depend on.
@@ -239,7 +276,7 @@ impl Backbone for Network {
         for layer in &self.layers {
             x = layer.forward(&x, &mask, settings, mode)?;
         }
-        Ok(match settings.pooling {
+        let features = match settings.pooling {
             BertPooling::Cls => Features::Vectors(x.narrow(1, 0, 1)?.squeeze(1)?),
             BertPooling::Mean => Features::States {
                 // The mean reads no last state; the first one is at hand.
@@ -247,7 +284,13 @@ impl Backbone for Network {
                 all: x,
                 lengths: lengths.to_vec(),
             },
-        })
+        };
+        let Some((linear, activation)) = &self.dense else {
+            return Ok(features);
+        };
+        let pooled = settings.pooling.pooling().pool(features)?;
+        let dense = activation.forward(&linear.forward(&pooled, mode)?)?;
+        Ok(Features::Vectors(dense))
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Activation {
     HardSwish,
     /// `x tanh(log(1 + e^x))`
     Mish,
+    /// `x`: where a layer is to have none.
+    Identity,
 }
 
 impl Activation {
@@ -64,6 +66,7 @@ impl Activation {
             Self::Elu { alpha } => kernels::elu(x, alpha.get()),
             Self::HardSwish => kernels::hard_swish(x),
             Self::Mish => kernels::mish(x),
+            Self::Identity => Ok(x.clone()),
         }
     }
 }
