@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use nearfar_core::{Encoder, Finite, Input, Mode, Parameter, Positive, Purpose, Seed};
 use nearfar_kernels::test_util::noise;
-use nearfar_models::heads::{Fusion, Local, Mahalanobis, NetVlad};
+use nearfar_models::heads::{Fusion, Local, Mahalanobis, NetVlad, Projection};
 use nearfar_models::{Conv4, HeadConfig, InputShape, Params, Under};
 
 mod support;
@@ -55,6 +55,25 @@ fn variants(head: &HeadConfig) -> Vec<(HeadConfig, Conv4)> {
                 (HeadConfig::NetVlad(settings), maps)
             })
             .to_vec(),
+        HeadConfig::Projection(_) => [
+            (vec![], false, true),
+            (vec![7], false, true),
+            (vec![7, 6], true, false),
+        ]
+        .map(|(hidden, batch_norm, normalize)| {
+            let narrow = Conv4 {
+                width: 6,
+                ..plain.clone()
+            };
+            let settings = Projection {
+                width: 5,
+                hidden,
+                batch_norm,
+                normalize,
+            };
+            (HeadConfig::Projection(settings), narrow)
+        })
+        .to_vec(),
     }
 }
 
@@ -146,6 +165,28 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
         let places = coordinates(&parameters, 60, &mut Seed(9).rng(Purpose::Init, 0));
         let loss = || loss(&*encoder, DType::F64);
         check_differences(&format!("{head:?}"), &loss, &parameters, &places, 2e-5)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_frozen_has_no_gradient_in_model_and_head() -> Result<()> {
+    for (head, model) in all() {
+        let encoder = build(&head, &model, DType::F32, false)?;
+        let names: Vec<String> = trained(&*encoder).into_iter().map(|it| it.name).collect();
+        let of_head = format!("{}.", head.name());
+        for of_model in [true, false] {
+            for name in &names {
+                let frozen = name.starts_with(&of_head) != of_model;
+                assert!(encoder.freeze(name, frozen), "{head:?}: `{name}`");
+            }
+            let gradients = loss(&*encoder, DType::F32)?.backward()?;
+            for Parameter { name, var, .. } in trained(&*encoder) {
+                let moves = name.starts_with(&of_head) == of_model;
+                assert_eq!(gradients.get(&var).is_some(), moves, "{head:?}: `{name}`");
+            }
+        }
+        assert!(!encoder.freeze("no such tensor", true));
     }
     Ok(())
 }

@@ -23,8 +23,8 @@ use crate::{Init, Params, Weight};
 /// [`MahalanobisMap::folded`]. Names: `mahalanobis.weight`, `(width, d)` or `(d)`.
 ///
 /// Source: Shi, Yang, Zhu et al., "Embedding Deep Metric for Person Re-identification: A Study Against Large Variations", ECCV 2016,
-/// <https://arxiv.org/abs/1611.00137>, section 3.2, which also keeps `M` near the identity by a penalty; here a small learning rate in
-/// `groups` does.
+/// <https://arxiv.org/abs/1611.00137>, section 3.2. There `M` is kept near the identity by `λ / 2 · ‖M − I‖²`, which a run file adds to the
+/// loss with `head_regularizer = { penalty.orthonormal = {}, weight = 0.01 }`; the weight is `λ`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mahalanobis {

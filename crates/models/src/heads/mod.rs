@@ -14,10 +14,12 @@ use crate::Params;
 mod fusion;
 mod mahalanobis;
 mod netvlad;
+mod projection;
 
 pub use fusion::{Fusion, Local};
 pub use mahalanobis::{Mahalanobis, MahalanobisMap};
 pub use netvlad::{NetVlad, NetVladPooling};
+pub use projection::Projection;
 
 /// What a head is built over.
 #[derive(Clone, Debug)]
@@ -67,6 +69,17 @@ impl Encoder for Topped {
         parameters.extend(self.params.parameters());
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
         parameters
+    }
+
+    fn freeze(&self, name: &str, frozen: bool) -> bool {
+        let own = name.strip_prefix(self.params.prefix());
+        match own.and_then(|name| self.params.find(name)) {
+            Some(weight) => {
+                weight.freeze(frozen);
+                true
+            }
+            None => self.encoder.freeze(name, frozen),
+        }
     }
 }
 
@@ -123,6 +136,7 @@ heads! {
     "fusion" = Fusion;
     "mahalanobis" = Mahalanobis;
     "netvlad" = NetVlad;
+    "projection" = Projection;
 }
 
 impl HeadConfig {
