@@ -626,3 +626,38 @@ fn regularizers_are_added_as_parts_of_their_own() -> Result<()> {
     assert!(error.to_string().contains("no class centers"), "{error}");
     Ok(())
 }
+
+#[test]
+fn maps_of_a_model_are_regularized_and_get_a_gradient() -> Result<()> {
+    let rows = Embeddings::labeled(Tensor::new(&ROWS, &Device::Cpu)?, LABELS.to_vec())?;
+    let penalty = || Penalty {
+        penalty: Regularizer::Orthonormal {},
+        weight: NonNegative::literal(0.1),
+    };
+    let regularized = |maps: Vec<Var>| {
+        let pairs = OverPairs::new("contrastive", Contrastive::default(), Box::new(UNIT));
+        Regularized::new(Box::new(pairs), None, None)?.with_maps(penalty(), maps)
+    };
+    let matrix = Var::new(&[[2f64, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+    let diagonal = Var::new(&[3f64], &Device::Cpu)?;
+    let loss = regularized(vec![matrix.clone(), diagonal.clone()])?;
+    let parts = loss
+        .evaluate(&Comparison::within(&rows), &mut stream())?
+        .parts;
+    let part = parts.last().expect("parts");
+    assert_eq!(part.name, "head_regularizer");
+    let value = part.value.as_ref().expect("rows");
+    // A tenth of ½ (4 − 1)² and of ½ (9 − 1)².
+    assert!((value.to_scalar::<f64>()? - 3.65).abs() < 1e-12, "{value}");
+    let gradients = value.backward()?;
+    // 2 (LLᵀ − I) L, a tenth of it.
+    for (map, wanted) in [(&matrix, 1.2), (&diagonal, 4.8)] {
+        let gradient = gradients.get(map).expect("it depends on its map");
+        let gradient = gradient.flatten_all()?.to_vec1::<f64>()?;
+        assert!((gradient[0] - wanted).abs() < 1e-12, "{gradient:?}");
+        assert!(gradient[1..].iter().all(|it| *it == 0.0), "{gradient:?}");
+    }
+    let error = regularized(Vec::new()).expect_err("no map");
+    assert!(error.to_string().contains("without a `head`"), "{error}");
+    Ok(())
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 use nearfar_core::{
     Comparison, EmbeddingTable, Error, Evaluated, Loss, NonNegative, Parameter, Part, Rng, Span,
     Stateful, Terms,
@@ -27,17 +27,18 @@ const fn one() -> NonNegative {
     NonNegative::literal(1.0)
 }
 
-/// A loss to which regularizers of its embeddings, of its class centers, or of both are added.
+/// A loss to which regularizers are added: of its embeddings, of its class centers, of linear maps of the model.
 ///
-/// Its parts are the loss's own, then `embedding_regularizer` of the anchors and `weight_regularizer` of the loss's class centers
-/// (or proxies), as far as they are there. They do not pass through the loss's reducer. An empty batch has
-/// neither.
+/// Its parts are the loss's own, then `embedding_regularizer` of the anchors, `weight_regularizer` of the loss's class centers
+/// (or proxies) and `head_regularizer` of the maps, as far as they are there. They do not pass through the loss's reducer. An empty
+/// batch has none.
 #[derive(Debug)]
 pub struct Regularized {
     /// What is regularized.
     loss: Box<dyn Loss>,
     embeddings: Option<Penalty>,
     weights: Option<Penalty>,
+    maps: Option<(Penalty, Vec<Var>)>,
 }
 
 impl Regularized {
@@ -61,7 +62,34 @@ impl Regularized {
             loss,
             embeddings,
             weights,
+            maps: None,
         })
+    }
+
+    /// The same with a regularizer of linear maps that a model has over its embeddings: each a matrix with a row for each number that
+    /// it gives, or the diagonal of one. They are parameters of the model, which trains them.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when there is no map, or one has another number of dimensions.
+    pub fn with_maps(
+        mut self,
+        penalty: Penalty,
+        maps: Vec<Var>,
+    ) -> std::result::Result<Self, Error> {
+        if maps.is_empty() {
+            return Err(Error::Settings(
+                "`head_regularizer` stands beside a model without a `head` that has a matrix; leave it out"
+                    .into(),
+            ));
+        }
+        if let Some(map) = maps.iter().find(|map| !matches!(map.rank(), 1 | 2)) {
+            return Err(Error::Settings(format!(
+                "`head_regularizer` is of matrices and diagonals, and a tensor has shape {:?}",
+                map.dims()
+            )));
+        }
+        self.maps = Some((penalty, maps));
+        Ok(self)
     }
 
     /// The regularizers' values, in the order of the parts.
@@ -79,20 +107,38 @@ impl Regularized {
             let value = of(penalty, &comparison.anchors.vectors)?;
             values.push(("embedding_regularizer", value));
         }
-        if let Some(penalty) = &self.weights {
+        let sum_of = |penalty: &Penalty, matrices: &mut dyn Iterator<Item = Result<Tensor>>| {
             let mut total: Option<Tensor> = None;
-            for parameter in self.loss.parameters().iter().filter(|it| is_of_centers(it)) {
-                if let Some(value) = of(penalty, parameter.var.as_tensor())? {
+            for matrix in matrices {
+                if let Some(value) = of(penalty, &matrix?)? {
                     total = Some(match total {
                         None => value,
                         Some(total) => (total + value)?,
                     });
                 }
             }
-            values.push(("weight_regularizer", total));
+            Ok::<_, candle_core::Error>(total)
+        };
+        if let Some(penalty) = &self.weights {
+            let parameters = self.loss.parameters().into_iter().filter(is_of_centers);
+            let mut centers = parameters.map(|it| Ok(it.var.as_tensor().clone()));
+            values.push(("weight_regularizer", sum_of(penalty, &mut centers)?));
+        }
+        if let Some((penalty, maps)) = &self.maps {
+            let mut maps = maps.iter().map(|map| matrix(map.as_tensor()));
+            values.push(("head_regularizer", sum_of(penalty, &mut maps)?));
         }
         Ok(values)
     }
+}
+
+/// A matrix, or that with this diagonal.
+fn matrix(map: &Tensor) -> Result<Tensor> {
+    if map.rank() == 2 {
+        return Ok(map.clone());
+    }
+    let unit = Tensor::eye(map.dim(0)?, map.dtype(), map.device())?;
+    unit.broadcast_mul(map)
 }
 
 fn is_of_centers(parameter: &Parameter) -> bool {

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// What rows cost by themselves: embeddings, or class centers. Rows are `x_i`, `(n, d)`.
 ///
-/// A loss is given one with [`Regularized`](crate::Regularized), or in a run file with `embedding_regularizer` and
-/// `weight_regularizer`. All are means over rows but `sparse_centers`. Where a root or a logarithm has no derivative it is 0.
+/// A loss is given one with [`Regularized`](crate::Regularized), or in a run file with `embedding_regularizer`, `weight_regularizer` and
+/// `head_regularizer`. All are means over rows but `sparse_centers` and `orthonormal`. Where a root or a logarithm has no derivative it
+/// is 0.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -53,6 +54,10 @@ pub enum Regularizer {
     /// `−log min_{j≠i} ‖x_i − x_j‖` at length 1: rows spread over the sphere (Sablayrolles et al., "Spreading vectors for similarity
     /// search", ICLR 2019). Rows that coincide with another cost as much as at a distance of 1e-8, and have no gradient.
     Koleo {},
+    /// `½ Σ_ij (x_i · x_j − [i = j])²`, a sum: rows of length 1 at right angles. Of a linear map `L` this is `½ ‖LᵀL − I‖²` but for a
+    /// constant, half of what the map has fewer rows than columns, and keeps a learned metric near the Euclidean one (Shi et al.,
+    /// "Embedding Deep Metric for Person Re-identification", ECCV 2016).
+    Orthonormal {},
 }
 
 const fn one() -> Positive {
@@ -79,6 +84,7 @@ impl Regularizer {
             },
             Self::Spherical {},
             Self::Koleo {},
+            Self::Orthonormal {},
         ]
     }
 
@@ -92,6 +98,7 @@ impl Regularizer {
             Self::SparseCenters { .. } => "sparse_centers",
             Self::Spherical {} => "spherical",
             Self::Koleo {} => "koleo",
+            Self::Orthonormal {} => "orthonormal",
         }
     }
 
@@ -142,10 +149,14 @@ impl Regularizer {
                     .log()?
                     .affine(-0.5, 0.0)?
             }
+            Self::Orthonormal {} => {
+                let apart = (rows.matmul(&rows.t()?)? - eye(n, rows)?)?;
+                apart.sqr()?.sum(1)?.affine(0.5, 0.0)?
+            }
         }))
     }
 
-    /// What the terms are divided by to be one number: their number, of [`SparseCenters`](Self::SparseCenters) twice that.
+    /// The mean of the terms; of [`SparseCenters`](Self::SparseCenters) half of it, of [`Orthonormal`](Self::Orthonormal) the sum.
     ///
     /// # Errors
     /// As [`terms`](Self::terms).
@@ -153,10 +164,10 @@ impl Regularizer {
         let Some(terms) = self.terms(rows)? else {
             return Ok(None);
         };
-        let mean = terms.mean_all()?;
         Ok(Some(match self {
-            Self::SparseCenters { .. } => (mean * 0.5)?,
-            _ => mean,
+            Self::SparseCenters { .. } => (terms.mean_all()? * 0.5)?,
+            Self::Orthonormal {} => terms.sum_all()?,
+            _ => terms.mean_all()?,
         }))
     }
 }
@@ -256,6 +267,11 @@ mod tests {
             centers: NonZeroUsize::new(2).expect("2"),
         };
         assert!((value(&sparse, &rows)? - distance / 2.0).abs() < 1e-12);
+        assert_eq!(value(&Regularizer::Orthonormal {}, &rows)?, 304.0); // ½ (24² + 2 · 4² + 0²)
+        assert_eq!(
+            value(&Regularizer::Orthonormal {}, &[[0.6, 0.8], [-0.8, 0.6]])?,
+            0.0
+        );
         Ok(())
     }
 
