@@ -173,10 +173,6 @@ fn summary(results: &Results) -> String {
 }
 
 fn model(run: &RunFile, towers: &Towers) -> String {
-    let names: Vec<&str> = match &run.model {
-        Some(model) => vec![model.name()],
-        None => run.towers.iter().map(|tower| tower.model.name()).collect(),
-    };
     let parameters: usize = towers
         .parameters()
         .iter()
@@ -185,7 +181,7 @@ fn model(run: &RunFile, towers: &Towers) -> String {
         .sum();
     format!(
         "{}, {parameters} parameters, {} dimensions",
-        names.join(" and "),
+        run.names_of_models().join(" and "),
         towers.width()
     )
 }
@@ -364,7 +360,11 @@ fn distances(page: &mut Report, run: &RunFile, part: &PartScored) -> Result<(), 
 /// The towers before training. None where they started with weights that are no longer where they were.
 fn untrained(run: &RunFile, data: &Data, device: &Device) -> Result<Option<Towers>, Error> {
     let inputs = data.annotation().inputs();
-    match assemble::towers(run, &data.shapes(), inputs, Start::AsSaid(&|_| ()), device) {
+    let start = Start::AsSaid {
+        told: &|_| (),
+        data,
+    };
+    match assemble::towers(run, &data.shapes(), inputs, start, device) {
         Ok(towers) => Ok(Some(Towers::new(towers)?)),
         Err(_) if run.is_pretrained() => Ok(None),
         Err(error) => Err(error),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
-use nearfar_core::{Encoder, Fraction, Loss, NonNegative, PairScorer, Seed};
+use candle_core::{DType, Device, Tensor, Var};
+use nearfar_core::{Encoder, Fraction, Loss, NonNegative, PairScorer, Parameter, Seed};
 use nearfar_datasets::{Annotation, Data, Shape};
 use nearfar_losses::{
     Beside, CrossBatchMemory, HiddenSupervision, Join, Matryoshka, Other, PartSupervision, Reads,
@@ -34,8 +34,10 @@ pub(crate) fn loss(
     {
         return Err(embedding::without_parts());
     }
+    let parameters = towers.iter().flat_map(|tower| tower.parameters());
     let context = Context {
         data,
+        maps_of_heads: maps_of_heads(run, parameters),
         views: run.views,
         width: towers[0].width(),
         beside,
@@ -52,6 +54,16 @@ pub(crate) fn loss(
         sum.push(entry.weight, context.joined(entry, Sum::place(index))?);
     }
     Ok(Box::new(sum))
+}
+
+/// The matrices of the heads: what has two dimensions, and the diagonal of a `mahalanobis`.
+fn maps_of_heads(run: &RunFile, parameters: impl Iterator<Item = Parameter>) -> Vec<Var> {
+    let places = run.places_of_heads();
+    let maps = parameters.filter(|parameter| {
+        let of_head = places.iter().find(|it| parameter.name.starts_with(*it));
+        of_head.is_some_and(|place| parameter.var.rank() == 2 || place.ends_with("mahalanobis."))
+    });
+    maps.map(|parameter| parameter.var).collect()
 }
 
 /// What an encoder gives beside the embeddings, and its width.
@@ -108,6 +120,8 @@ struct Context<'a> {
     data: &'a Data,
     views: usize,
     width: usize,
+    /// What a `head_regularizer` is of.
+    maps_of_heads: Vec<Var>,
     /// Vectors beside the embeddings, and their width.
     beside: BTreeMap<String, usize>,
     /// What a scorer of pairs is shown.
@@ -193,8 +207,12 @@ impl Context<'_> {
             Box::new(Beside::new(main, others.collect::<Result<_, Error>>()?))
         };
         let (embeddings, weights) = (&entry.embedding_regularizer, &entry.weight_regularizer);
-        if embeddings.is_some() || weights.is_some() {
-            let regularized = Regularized::new(loss, embeddings.clone(), weights.clone())?;
+        let heads = &entry.head_regularizer;
+        if embeddings.is_some() || weights.is_some() || heads.is_some() {
+            let mut regularized = Regularized::new(loss, embeddings.clone(), weights.clone())?;
+            if let Some(penalty) = heads {
+                regularized = regularized.with_maps(penalty.clone(), self.maps_of_heads.clone())?;
+            }
             loss = Box::new(regularized);
         }
         Ok(loss)

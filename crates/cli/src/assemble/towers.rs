@@ -1,20 +1,24 @@
 //! Towers of a run file: as they are before training, and as a checkpoint has them.
 
 use candle_core::{DType, Device, Tensor};
-use nearfar_core::{Encoded, Encoder, Input, Mode};
-use nearfar_datasets::Shape;
-use nearfar_models::{InputShape, ModelConfig, Params, Pretrained};
+use nearfar_core::{Batch, Batches, Encoded, Encoder, Input, Mode};
+use nearfar_datasets::{Data, Shape};
+use nearfar_models::{HeadConfig, InputShape, ModelConfig, Params, Pretrained, Under};
 use nearfar_trainer::Checkpoint;
 
-use crate::exit::Error;
+use crate::exit::{Error, unboxed};
 use crate::run_file::RunFile;
 
 /// What towers start with.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<'a> {
-    /// With what the run file says: weights that were trained elsewhere, which are told of, or random ones.
-    AsSaid(&'a dyn Fn(&str)),
-    /// With random weights, since a checkpoint takes their place. Files of weights are not looked for.
+    /// With what the run file says: weights that were trained elsewhere, which are told of, or random ones; and heads that start from
+    /// samples with those of the first batch.
+    AsSaid {
+        told: &'a dyn Fn(&str),
+        data: &'a Data,
+    },
+    /// With random weights, since a checkpoint takes their place. Files of weights are not looked for, and no sample is.
     Replaced,
 }
 
@@ -26,27 +30,37 @@ pub(crate) fn towers(
     start: Start<'_>,
     device: &Device,
 ) -> Result<Vec<Box<dyn Encoder>>, Error> {
-    let of_input = |input: usize| {
-        let shape = shapes.get(input).or(shapes.last()).copied();
-        shape
-            .map(input_shape)
-            .ok_or_else(|| Error::Data("the data have no input".into()))
+    let first = match start {
+        Start::AsSaid { data, .. } if run.starts_from_samples() => first_batch(run, data, device)?,
+        _ => None,
     };
     let params = Params::new(run.seed, DType::F32, device)?;
-    let build =
-        |input: usize, model: &ModelConfig, weights: Option<&Pretrained>, params: &Params| {
-            let tower = model.build(&of_input(input)?, params)?;
-            if let (Some(weights), Start::AsSaid(told)) = (weights, start) {
-                told(&loaded(weights, &weights.load(model, params)?));
-            }
-            Ok::<_, Error>(tower)
+    let build = |input: usize, parts: Parts<'_>, params: &Params| {
+        let shape = shapes.get(input).or(shapes.last()).copied();
+        let shape = shape.ok_or_else(|| Error::Data("the data have no input".into()))?;
+        let tower = parts.model.build(&input_shape(shape), params)?;
+        if let (Some(weights), Start::AsSaid { told, .. }) = (parts.weights, start) {
+            told(&loaded(weights, &weights.load(parts.model, params)?));
+        }
+        let Some(head) = parts.head else {
+            return Ok(tower);
         };
+        let samples = first.as_ref().and_then(|batch| batch.inputs.get(input));
+        topped(tower, head, shape, samples, params)
+    };
     match &run.model {
         Some(_) if shapes.len() > 1 => Err(Error::Usage(format!(
             "`data.{}` has two kinds of inputs, which no one model reads; write a `[[towers]]` for each in place of `model`",
             run.data.name()
         ))),
-        Some(model) => Ok(vec![build(0, model, run.weights.as_ref(), &params)?]),
+        Some(model) => {
+            let parts = Parts {
+                model,
+                weights: run.weights.as_ref(),
+                head: run.head.as_ref(),
+            };
+            Ok(vec![build(0, parts, &params)?])
+        }
         None => {
             if run.towers.len() != inputs {
                 return Err(Error::Usage(format!(
@@ -62,12 +76,12 @@ pub(crate) fn towers(
                 .iter()
                 .enumerate()
                 .map(|(index, tower)| {
-                    build(
-                        index,
-                        &tower.model,
-                        tower.weights.as_ref(),
-                        &places.at(index),
-                    )
+                    let parts = Parts {
+                        model: &tower.model,
+                        weights: tower.weights.as_ref(),
+                        head: tower.head.as_ref(),
+                    };
+                    build(index, parts, &places.at(index))
                 })
                 .collect::<Result<_, Error>>()?;
             let width = towers[0].width();
@@ -84,6 +98,42 @@ pub(crate) fn towers(
             Ok(towers)
         }
     }
+}
+
+/// What a tower is made of.
+struct Parts<'a> {
+    model: &'a ModelConfig,
+    weights: Option<&'a Pretrained>,
+    head: Option<&'a HeadConfig>,
+}
+
+/// The first batch of training.
+fn first_batch(run: &RunFile, data: &Data, device: &Device) -> Result<Option<Batch>, Error> {
+    let batches = super::batches(run, data, device)?;
+    let first = batches.epoch(0, 0).next();
+    first.transpose().map_err(unboxed)
+}
+
+/// A tower with a head over it, which starts from what the tower makes of some samples if it can.
+fn topped(
+    tower: Box<dyn Encoder>,
+    head: &HeadConfig,
+    shape: Shape,
+    samples: Option<&Input>,
+    params: &Params,
+) -> Result<Box<dyn Encoder>, Error> {
+    let blank = blank(&*tower, shape, params.device())?;
+    let size = |tensor: &Tensor| tensor.dims().iter().skip(1).copied().collect();
+    let beside = blank.extra.iter();
+    let samples = samples.map(|input| tower.encode(input, Mode::Eval));
+    let under = Under {
+        width: tower.width(),
+        beside: beside
+            .map(|(name, tensor)| (name.clone(), size(tensor)))
+            .collect(),
+        samples: samples.transpose()?,
+    };
+    Ok(head.build(tower, &under, params)?)
 }
 
 /// Which weights were read, and what is not among them.

@@ -179,6 +179,7 @@ fn reference() -> Result<Value, Error> {
         "similarities": entries!(nearfar_metrics::SimilarityConfig::all()),
         "miners": entries!(nearfar_miners::MinerConfig::all()),
         "scorers": entries!(nearfar_models::ScorerConfig::all()),
+        "heads": entries!(nearfar_models::HeadConfig::all()),
         "models": entries!(nearfar_models::ModelConfig::all()),
         "data": entries!(nearfar_datasets::DataConfig::all()),
         "samplers": entries!(nearfar_datasets::SamplerConfig::all()),

@@ -30,8 +30,9 @@ fn write(
     weights: &BTreeMap<String, Tensor>,
     output: &Path,
 ) -> Result<String, Error> {
-    if let (Some(ModelConfig::Bert(bert)), Preparation::Tokenized { tokenizer }) =
-        (&trained.run.model, &trained.preparation)
+    // A head has no place in such a folder.
+    if let (Some(ModelConfig::Bert(bert)), None, Preparation::Tokenized { tokenizer }) =
+        (&trained.run.model, &trained.run.head, &trained.preparation)
     {
         bert.write_sentence_folder(output, weights, tokenizer.json(), tokenizer.length())?;
         return Ok("a folder for SentenceTransformer(…) of sentence-transformers".into());

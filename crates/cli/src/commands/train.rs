@@ -189,7 +189,10 @@ impl Job {
         let start = if goes_on {
             Start::Replaced
         } else {
-            Start::AsSaid(&told)
+            Start::AsSaid {
+                told: &told,
+                data: &data,
+            }
         };
         let towers = assemble::towers(run, &data.shapes(), inputs, start, &device)?;
         let width = towers[0].width();
@@ -414,15 +417,7 @@ fn describe(run: &RunFile, data: &Data, parameters: usize, width: usize, steps: 
         .iter()
         .map(|entry| entry.loss.config.name())
         .collect();
-    let model = match &run.model {
-        Some(model) => model.name().to_string(),
-        None => run
-            .towers
-            .iter()
-            .map(|tower| tower.model.name())
-            .collect::<Vec<_>>()
-            .join(" and "),
-    };
+    let model = run.names_of_models().join(" and ");
     let parts: Vec<String> = data
         .evaluation
         .iter()

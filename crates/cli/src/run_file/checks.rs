@@ -46,6 +46,7 @@ impl RunFile {
                         self.embedding_regularizer.is_some(),
                     ),
                     ("weight_regularizer", self.weight_regularizer.is_some()),
+                    ("head_regularizer", self.head_regularizer.is_some()),
                 ];
                 if let Some((key, _)) = stray.into_iter().find(|(_, is_there)| *is_there) {
                     return wrong(format!(
@@ -69,10 +70,16 @@ impl RunFile {
             }
             _ => {}
         }
-        if self.weights.is_some() && !self.towers.is_empty() {
-            return wrong(
-                "`weights` stands beside `[[towers]]`; write it into the entry of its tower".into(),
-            );
+        let of_model = [
+            ("weights", self.weights.is_some()),
+            ("head", self.head.is_some()),
+        ];
+        if let Some((key, _)) = of_model.into_iter().find(|(_, is_there)| *is_there)
+            && !self.towers.is_empty()
+        {
+            return wrong(format!(
+                "`{key}` stands beside `[[towers]]`; write it into the entry of its tower"
+            ));
         }
         let towers = self.towers.iter().map(|tower| &tower.weights);
         for weights in towers.chain([&self.weights]).flatten() {

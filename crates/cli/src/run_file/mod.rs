@@ -14,7 +14,7 @@ use nearfar_losses::{
 };
 use nearfar_metrics::{DistanceConfig, SimilarityConfig};
 use nearfar_miners::MinerConfig;
-use nearfar_models::{ModelConfig, Pretrained, ScorerConfig};
+use nearfar_models::{HeadConfig, ModelConfig, Pretrained, ScorerConfig};
 use nearfar_trainer::{Group, OptimizerConfig, ScheduleConfig};
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,10 @@ pub(crate) struct RunFile {
     /// One tower for all inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<ModelConfig>,
-    /// What it starts with.
+    /// What stands over it and gives the embeddings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) head: Option<HeadConfig>,
+    /// What the model starts with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weights: Option<Pretrained>,
     /// Or one for each input.
@@ -84,6 +87,8 @@ pub(crate) struct RunFile {
     pub(crate) embedding_regularizer: Option<Penalty>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weight_regularizer: Option<Penalty>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) head_regularizer: Option<Penalty>,
     /// Or several losses, with their weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) losses: Vec<LossEntry>,
@@ -105,7 +110,10 @@ pub(crate) struct RunFile {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TowerEntry {
     pub(crate) model: ModelConfig,
-    /// What it starts with.
+    /// What stands over it and gives the embeddings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) head: Option<HeadConfig>,
+    /// What the model starts with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weights: Option<Pretrained>,
 }
@@ -151,6 +159,8 @@ pub(crate) struct LossEntry {
     pub(crate) embedding_regularizer: Option<Penalty>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weight_regularizer: Option<Penalty>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) head_regularizer: Option<Penalty>,
 }
 
 const fn single_view() -> usize {
@@ -301,6 +311,7 @@ impl RunFile {
                 deep_supervision: self.deep_supervision,
                 embedding_regularizer: self.embedding_regularizer.clone(),
                 weight_regularizer: self.weight_regularizer.clone(),
+                head_regularizer: self.head_regularizer.clone(),
             }],
         }
     }
@@ -328,6 +339,35 @@ impl RunFile {
     /// Whether a tower starts with weights that were trained elsewhere.
     pub(crate) fn is_pretrained(&self) -> bool {
         self.weights.is_some() || self.towers.iter().any(|it| it.weights.is_some())
+    }
+
+    /// Whether a head starts from what its model makes of training samples.
+    pub(crate) fn starts_from_samples(&self) -> bool {
+        let of_towers = self.towers.iter().filter_map(|tower| tower.head.as_ref());
+        let mut heads = self.head.iter().chain(of_towers);
+        heads.any(HeadConfig::starts_from_samples)
+    }
+
+    /// What names of the parameters of each head begin with.
+    pub(crate) fn places_of_heads(&self) -> Vec<String> {
+        let of_towers = self.towers.iter().enumerate();
+        let of_towers = of_towers.filter_map(|(index, tower)| {
+            let head = tower.head.as_ref()?;
+            Some(format!("towers.{index}.{}.", head.name()))
+        });
+        let of_model = self.head.iter().map(|head| format!("{}.", head.name()));
+        of_model.chain(of_towers).collect()
+    }
+
+    /// The models by name, each with its head.
+    pub(crate) fn names_of_models(&self) -> Vec<String> {
+        let of_towers = self.towers.iter().map(|tower| (&tower.model, &tower.head));
+        let of_model = self.model.iter().map(|model| (model, &self.head));
+        let named = |(model, head): (&ModelConfig, &Option<HeadConfig>)| match head {
+            Some(head) => format!("{} under {}", model.name(), head.name()),
+            None => model.name().to_owned(),
+        };
+        of_model.chain(of_towers).map(named).collect()
     }
 
     /// How long it trains.

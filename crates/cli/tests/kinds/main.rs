@@ -5,6 +5,7 @@ mod support;
 
 mod helpers;
 
+mod heads;
 mod labels;
 mod masks;
 mod pairs;

@@ -33,6 +33,25 @@ fn two_domains() {
         "{output}"
     );
 
+    // Each tower has a head of its own, and the groups leave all but these as it is.
+    let heads = [
+        "towers.0.head={projection={hidden=[],width=6}}",
+        "towers.1.head={projection={hidden=[5],width=6}}",
+        "groups=[{parameters='towers.*.projection.*'},{parameters='*',frozen=true}]",
+    ];
+    let mut command = nearfar(folder.path());
+    command.args(["train", "run.toml", "--out", "runs/heads"]);
+    for change in small.iter().chain(&heads) {
+        command.args(["--set", change]);
+    }
+    let (_, notes) = run(&mut command, 0);
+    assert!(
+        notes.contains("conv4 under projection and conv4 under projection"),
+        "{notes}"
+    );
+
+    let error = refused(folder.path(), "head={projection={}}", 2);
+    assert!(error.contains("into the entry of its tower"), "{error}");
     let error = refused(folder.path(), "sampler={shuffled={}}", 3);
     assert!(
         error.contains("`sampler.shuffled` does not look at domains"),
