@@ -182,7 +182,8 @@ mod tests {
                     }
                 }
             }
-            if let Layout::Images { parts, class, .. } | Layout::Wav { parts, class } = &set.layout
+            if let Layout::Images { parts, class, .. } | Layout::Wav { parts, class, .. } =
+                &set.layout
             {
                 for (part, field) in parts
                     .iter()

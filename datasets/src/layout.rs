@@ -37,6 +37,8 @@ pub enum Layout {
         parts: Vec<ArchivePart>,
         /// Fields that name the class; several are joined by `/`.
         class: Vec<String>,
+        /// Samples a second of the recordings.
+        rate: u32,
     },
     /// Numbers in lines, one sample a line, its label first or last.
     Tables {

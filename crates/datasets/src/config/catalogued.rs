@@ -187,7 +187,7 @@ pub(super) fn read(
             let content = images_content(images, *dark_ink);
             (rows, content)
         }
-        Layout::Wav { parts, class } => {
+        Layout::Wav { parts, class, rate } => {
             let class = asked.class.unwrap_or(class);
             known_fields(name, parts, class)?;
             let archives: Vec<_> = parts
@@ -195,7 +195,7 @@ pub(super) fn read(
                 .map(|part| (folder.join(&part.file), part))
                 .collect();
             let (origins, rows) = sounds::in_archives(&archives, class, &fields_of(split), limits)?;
-            let speech = LogMel::default();
+            let speech = LogMel::speech(*rate);
             let log_mel = asked.log_mel.unwrap_or(&speech);
             let content = sound_content(origins, &rows, (log_mel, asked.seconds), limits, stored)?;
             (rows, content)
@@ -220,6 +220,14 @@ pub(super) fn read(
         place: shown(&folder),
         disjoint: Disjoint::No,
     })
+}
+
+/// Samples a second of a set of recordings; none of another set.
+pub(super) fn rate(name: &str) -> Option<u32> {
+    match Catalogue::builtin().get(name).ok()?.layout {
+        Layout::Wav { rate, .. } => Some(rate),
+        _ => None,
+    }
 }
 
 /// The split of this name; the standard one without a name.

@@ -133,7 +133,9 @@ fn fsdd<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SoundSet, D::Error
 
 impl DataConfig {
     fn fsdd_defaults(mut set: SoundSet) -> SoundSet {
-        set.log_mel.get_or_insert_with(|| LogMel::speech(8_000));
+        set.log_mel = set
+            .log_mel
+            .or_else(|| catalogued::rate("fsdd").map(LogMel::speech));
         set
     }
 
