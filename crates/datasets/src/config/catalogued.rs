@@ -10,7 +10,7 @@ use nearfar_core::Positive;
 
 use super::{ImageSet, PairSet, SoundSet, TableSet, TextSet, own::sound_content};
 use crate::{
-    Annotation, Color, Error, Limits, LineFormat, LogMel, Preparation, Size, TextUnit,
+    Annotation, Color, Error, Limits, LineFormat, LogMel, Preparation, Size,
     data::{Content, Disjoint, Source, Words},
     error::{Fault, IdxFault, Sink, shown},
     formats::{
@@ -48,14 +48,7 @@ impl Default for Asked<'_> {
             table: None,
             size: None,
             standardize: true,
-            words: Words {
-                unit: TextUnit::Words,
-                min_count: 1,
-                most: None,
-                length: super::sets::LENGTH,
-                tokenizer: None,
-                parses: None,
-            },
+            words: TextSet::default().words(),
             class: None,
             log_mel: None,
             seconds: super::sets::SECONDS,
@@ -100,14 +93,7 @@ impl<'a> From<&'a TextSet> for Asked<'a> {
     fn from(set: &'a TextSet) -> Self {
         Self {
             split: set.split.as_deref(),
-            words: Words {
-                unit: set.unit,
-                min_count: set.min_count,
-                most: set.most_words,
-                length: set.length,
-                tokenizer: set.tokenizer.clone(),
-                parses: None,
-            },
+            words: set.words(),
             ..Self::default()
         }
     }
@@ -117,14 +103,7 @@ impl<'a> From<&'a PairSet> for Asked<'a> {
     fn from(set: &'a PairSet) -> Self {
         Self {
             split: set.split.as_deref(),
-            words: Words {
-                unit: set.unit,
-                min_count: set.min_count,
-                most: set.most_words,
-                length: set.length,
-                tokenizer: set.tokenizer.clone(),
-                parses: None,
-            },
+            words: set.words(),
             ..Self::default()
         }
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Annotation, Error, Limits, Preparation,
-    data::{Content, Disjoint, Source, Words},
+    data::{Content, Disjoint, Source},
     error::{Fault, Sink},
     formats::{
         file_list::found,
@@ -183,14 +183,7 @@ impl Making<'_> {
                 },
                 annotation: Annotation::Classes,
                 range: None,
-                words: Words {
-                    unit: it.unit,
-                    min_count: it.min_count,
-                    most: it.most_words,
-                    length: it.length,
-                    tokenizer: it.tokenizer.clone(),
-                    parses: None,
-                },
+                words: it.words(),
             }),
             Branch::Image(it) => {
                 let likeness = Likeness {

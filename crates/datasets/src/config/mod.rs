@@ -13,24 +13,13 @@ use crate::{
 };
 
 mod catalogued;
+mod generated;
 mod kinds;
 mod own;
 mod sets;
 mod solid;
 
 pub use sets::*;
-
-/// What settings say of the columns beside a label.
-macro_rules! said {
-    ($set:expr) => {
-        own::SaidSettings {
-            target: $set.target.as_ref(),
-            labels: $set.labels.as_ref(),
-            separator: &$set.separator,
-            domain: $set.domain.as_ref(),
-        }
-    };
-}
 
 /// The data by name, as a run file writes them: `data.omniglot = { split = "alphabets" }`.
 ///
@@ -322,9 +311,9 @@ impl DataConfig {
                     by_class: true,
                     ..Wishes::default()
                 };
-                (own::glyphs(set)?, wishes)
+                (generated::glyphs(set)?, wishes)
             }
-            Self::Scenes(set) => (own::scenes(set)?, pairs(set.validation)),
+            Self::Scenes(set) => (generated::scenes(set)?, pairs(set.validation)),
             Self::Solids(set) => {
                 let wishes = Wishes {
                     validation: set.validation,
@@ -332,7 +321,7 @@ impl DataConfig {
                     by_class: true,
                     ..Wishes::default()
                 };
-                (solid::solids(set)?, wishes)
+                (generated::solids(set)?, wishes)
             }
             Self::Volumes(set) => (solid::volumes(set, &limits, stored, sink)?, set.wishes()),
             Self::Points(set) => (solid::points(set, &limits, stored, sink)?, set.wishes()),
@@ -343,27 +332,27 @@ impl DataConfig {
                 (source, pairs(set.validation))
             }
             Self::ImagesCsv(set) => {
-                let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
+                let wishes = own::wishes(name, set.wishes(), &set.said(), set.hold_out)?;
                 (
-                    own::images_csv(set, &said!(set), &limits, stored, sink)?,
+                    own::images_csv(set, &set.said(), &limits, stored, sink)?,
                     wishes,
                 )
             }
             Self::Sounds(set) => (own::sounds(set, &limits, stored, sink)?, set.wishes()),
             Self::SoundsCsv(set) => {
-                let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
+                let wishes = own::wishes(name, set.wishes(), &set.said(), set.hold_out)?;
                 (
-                    own::sounds_csv(set, &said!(set), &limits, stored, sink)?,
+                    own::sounds_csv(set, &set.said(), &limits, stored, sink)?,
                     wishes,
                 )
             }
             Self::Table(set) => {
-                let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
-                (own::table(set, &said!(set), &limits, sink)?, wishes)
+                let wishes = own::wishes(name, set.wishes(), &set.said(), set.hold_out)?;
+                (own::table(set, &set.said(), &limits, sink)?, wishes)
             }
             Self::Texts(set) => {
-                let wishes = own::wishes(name, set.wishes(), &said!(set), set.hold_out)?;
-                (own::texts(set, &said!(set), &limits, sink)?, wishes)
+                let wishes = own::wishes(name, set.wishes(), &set.said(), set.hold_out)?;
+                (own::texts(set, &set.said(), &limits, sink)?, wishes)
             }
             Self::TwoKinds(set) => {
                 let wishes = Wishes {

@@ -1,17 +1,15 @@
-//! Own and generated data.
+//! Own data.
 
 use std::{path::Path, sync::Arc};
 
-use nearfar_catalogue::{Column, Selection};
-use nearfar_core::{Positive, Seed};
+use nearfar_catalogue::Column;
+use nearfar_core::{Fraction, Positive};
 
 use super::{
-    Folder, GlyphSet, ImagesCsv, MaskSet, PairsFile, Parses, SceneSet, SoundFolder, SoundsCsv,
-    TableFile, TextsFile,
+    Folder, ImagesCsv, MaskSet, PairsFile, Parses, SoundFolder, SoundsCsv, TableFile, TextsFile,
 };
 use crate::{
-    Annotation, Color, Dataset, Error, FrontEnd, Glyphs, Limits, LineFormat, LogMel, Preparation,
-    Roles, Scenes, Size,
+    Annotation, Color, Error, FrontEnd, Limits, LineFormat, LogMel, Preparation, Roles, Size,
     data::{Content, Disjoint, Source, Words},
     error::{Fault, Sink, shown},
     formats::{
@@ -21,68 +19,15 @@ use crate::{
         folder::{self as class_folders, Wanted},
         image_files::{Alike, ImageFile, ImageFiles, first_alike},
         lines::{Lines, Reading},
-        masks::{self as masked, MaskedImages, TwoInks},
-        said::{Said, SaidColumns},
+        masks::{self as masked, MaskedImages},
+        said::SaidColumns,
         sounds::{Origin, Sounds},
         table::{Table, TableColumns},
         texts::{RawTexts, TextColumns},
     },
     rows::{Rows, RowsBuilder},
-    split::{Division, HoldOut, TEST, TRAIN, Wishes, part_of},
+    split::{Division, HoldOut, Wishes, part_of},
 };
-
-pub(super) fn glyphs(set: &GlyphSet) -> Result<Source, Error> {
-    let classes = set.classes.checked_add(set.test_classes).ok_or_else(|| {
-        Error::Settings("`data.glyphs` asks for more classes than can be counted".into())
-    })?;
-    let glyphs = Glyphs::new(classes, set.samples, set.size, Seed(set.seed))?;
-    let mut rows = RowsBuilder::default();
-    for &label in glyphs.labels() {
-        let part = if (label as usize) < set.classes {
-            TRAIN
-        } else {
-            TEST
-        };
-        rows.push(&glyphs.classes()[label as usize], part);
-    }
-    let part = |name: &str| Selection {
-        parts: Some(vec![name.to_owned()]),
-        ..Selection::default()
-    };
-    let preparation = Preparation::Images {
-        size: Size::square(set.size),
-        color: Color::Gray,
-        dark_ink: false,
-    };
-    let (mut dataset, mut said): (Arc<dyn Dataset>, _) = (Arc::new(glyphs), None);
-    if set.domains {
-        let count = dataset.len() as u32;
-        let inks = TwoInks {
-            base: dataset,
-            samples: set.samples as u32,
-        };
-        said = Some(Said::Domains(
-            (0..count).map(|index| inks.domain(index)).collect(),
-        ));
-        dataset = Arc::new(inks);
-    }
-    Ok(Source {
-        rows: rows.finish(),
-        division: Division {
-            train: part(TRAIN),
-            validation: None,
-            test: (set.test_classes > 0).then(|| part(TEST)),
-        },
-        roles: None,
-        content: Content::Ready {
-            dataset,
-            preparation,
-        },
-        said,
-        place: "data.glyphs".into(),
-        disjoint: Disjoint::No,
-    })
-}
 
 /// What the settings of a file say of columns beside a label, or in place of one.
 pub(super) struct SaidSettings<'a> {
@@ -154,46 +99,6 @@ pub(super) fn wishes<'a>(
     })
 }
 
-pub(super) fn scenes(set: &SceneSet) -> Result<Source, Error> {
-    let count = set.scenes.checked_add(set.test_scenes).ok_or_else(|| {
-        Error::Settings("`data.scenes` asks for more scenes than can be counted".into())
-    })?;
-    if set.scenes == 0 {
-        return Err(Error::Settings(
-            "`data.scenes.scenes` is 0; it must be 1 or more".into(),
-        ));
-    }
-    let scenes = Scenes::new(count, set.shapes, set.size, Seed(set.seed))?;
-    let mut rows = RowsBuilder::default();
-    for index in 0..count {
-        rows.push("", if index < set.scenes { TRAIN } else { TEST });
-    }
-    let part = |name: &str| Selection {
-        parts: Some(vec![name.to_owned()]),
-        ..Selection::default()
-    };
-    Ok(Source {
-        rows: rows.finish(),
-        division: Division {
-            train: part(TRAIN),
-            validation: None,
-            test: (set.test_scenes > 0).then(|| part(TEST)),
-        },
-        roles: None,
-        content: Content::Ready {
-            dataset: Arc::new(scenes),
-            preparation: Preparation::Images {
-                size: Size::square(set.size),
-                color: Color::Gray,
-                dark_ink: false,
-            },
-        },
-        said: None,
-        place: "data.scenes".into(),
-        disjoint: Disjoint::No,
-    })
-}
-
 pub(super) fn masks(
     set: &MaskSet,
     limits: &Limits,
@@ -223,18 +128,16 @@ pub(super) fn masks(
     let images = ImageFiles::new(files, alike, &rows, limits);
     let size = (alike.size, alike.resize);
     let dataset = Arc::new(MaskedImages::new(images, of_masks, size, limits));
-    Ok(Source {
-        division: Division::of_own(&rows, set.test, HoldOut::Samples),
+    let content = Content::Ready {
+        dataset,
+        preparation,
+    };
+    Ok(of_folder(
         rows,
-        roles: None,
-        content: Content::Ready {
-            dataset,
-            preparation,
-        },
-        said: None,
+        content,
         place,
-        disjoint: Disjoint::No,
-    })
+        (set.test, HoldOut::Samples),
+    ))
 }
 
 /// How images are made alike: as a run stored it, or as the settings and the first image say.
@@ -301,6 +204,24 @@ pub(super) fn disjoint(hold_out: HoldOut) -> Disjoint {
     }
 }
 
+/// What lies in a folder, as a source that is divided by the names of its folders, or else by what is held out.
+pub(super) fn of_folder(
+    rows: Rows,
+    content: Content,
+    place: String,
+    (test, hold_out): (Option<Fraction>, HoldOut),
+) -> Source {
+    Source {
+        division: Division::of_own(&rows, test, hold_out),
+        rows,
+        roles: None,
+        content,
+        said: None,
+        place,
+        disjoint: disjoint(hold_out),
+    }
+}
+
 pub(super) fn given<'a>(path: &'a Path, data: &str) -> Result<&'a Path, Error> {
     if path.as_os_str().is_empty() {
         return Err(Error::Settings(format!(
@@ -329,15 +250,7 @@ pub(super) fn folder(
         limits,
     };
     let content = image_files(files, &rows, &likeness, sink)?;
-    Ok(Source {
-        division: Division::of_own(&rows, set.test, set.hold_out),
-        rows,
-        roles: None,
-        content,
-        said: None,
-        place,
-        disjoint: disjoint(set.hold_out),
-    })
+    Ok(of_folder(rows, content, place, (set.test, set.hold_out)))
 }
 
 pub(super) fn images_csv(
@@ -423,15 +336,8 @@ pub(super) fn sounds(
     let (files, rows) = class_folders::read(path, Wanted::Sounds, limits, sink)?;
     let origins = files.into_iter().map(Origin::File).collect();
     let content = sound_content(origins, &rows, (&set.log_mel, set.seconds), limits, stored)?;
-    Ok(Source {
-        division: Division::of_own(&rows, set.test, set.hold_out),
-        rows,
-        roles: None,
-        content,
-        said: None,
-        place: shown(path),
-        disjoint: disjoint(set.hold_out),
-    })
+    let place = shown(path);
+    Ok(of_folder(rows, content, place, (set.test, set.hold_out)))
 }
 
 pub(super) fn sounds_csv(
@@ -541,12 +447,8 @@ pub(super) fn texts(
         split: set.split.as_ref().map(|it| lines.column(it)).transpose()?,
     };
     let words = Words {
-        unit: set.unit,
-        min_count: set.min_count,
-        most: set.most_words,
-        length: set.length,
-        tokenizer: set.tokenizer.clone(),
         parses: set.parses.clone(),
+        ..set.words()
     };
     let held_out = (set.test, set.hold_out);
     of_texts(&lines, &columns, held_out, None, words, limits, sink)
@@ -581,12 +483,8 @@ pub(super) fn pairs(
         split: set.split.as_ref().map(|it| lines.column(it)).transpose()?,
     };
     let words = Words {
-        unit: set.unit,
-        min_count: set.min_count,
-        most: set.most_words,
-        length: set.length,
-        tokenizer: set.tokenizer.clone(),
         parses: set.parses.clone(),
+        ..set.words()
     };
     let held_out = (set.test, HoldOut::Samples);
     of_texts(&lines, &columns, held_out, set.range, words, limits, sink)
@@ -595,7 +493,7 @@ pub(super) fn pairs(
 fn of_texts(
     lines: &Lines,
     columns: &TextColumns,
-    (test, hold_out): (Option<nearfar_core::Fraction>, HoldOut),
+    (test, hold_out): (Option<Fraction>, HoldOut),
     range: Option<[f64; 2]>,
     words: Words,
     limits: &Limits,

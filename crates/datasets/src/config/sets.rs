@@ -6,36 +6,119 @@ use nearfar_catalogue::Column;
 use nearfar_core::{Fraction, Positive};
 use serde::{Deserialize, Serialize};
 
+use super::own::SaidSettings;
 use crate::{
     Color, LineFormat, LogMel, Size, TextUnit,
+    data::Words,
     split::{ClassName, HoldOut, Wishes},
 };
 
-/// A table of settings with its defaults.
+/// A table of settings with its defaults. What several kinds of data have alike is said once here, and added by name: `with images
+/// held_out` puts those settings behind the table's own, in this order.
 macro_rules! settings {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct $name {
-            $($(#[$field_doc])* pub $field: $type,)*
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $default,)* }
-            }
-        }
-    };
-}
-
-/// The same, with what all data with classes have.
-macro_rules! settings_with_classes {
-    ($(#[$doc:meta])* $name:ident { $($rest:tt)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* } with said $($more:ident)*) => {
         settings! {
             $(#[$doc])*
             $name {
-                $($rest)*
+                $($own)*
+                /// Column of a real target, such as an age, in place of the label.
+                target: Option<Column> = None,
+                /// Column of several labels, in place of one.
+                labels: Option<Column> = None,
+                /// What stands between the labels of that column.
+                separator: String = ";".into(),
+                /// Column that says of which of two domains a sample is, beside its label.
+                domain: Option<Column> = None,
+            } with $($more)*
+        }
+
+        impl $name {
+            /// What columns say of samples beside a label, or in place of one.
+            pub(super) fn said(&self) -> SaidSettings<'_> {
+                SaidSettings {
+                    target: self.target.as_ref(),
+                    labels: self.labels.as_ref(),
+                    separator: &self.separator,
+                    domain: self.domain.as_ref(),
+                }
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* } with images $($more:ident)*) => {
+        settings! {
+            $(#[$doc])*
+            $name {
+                $($own)*
+                /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
+                size: Option<Size> = None,
+                /// `gray` or `rgb`; where nothing is said as the first image is.
+                color: Option<Color> = None,
+                /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
+                dark_ink: bool = false,
+            } with $($more)*
+        }
+    };
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* } with sounds $($more:ident)*) => {
+        settings! {
+            $(#[$doc])*
+            $name {
+                $($own)*
+                /// How sounds become frames.
+                log_mel: LogMel = LogMel::default(),
+                /// Seconds of a sound at most; the rest is cut off.
+                seconds: Positive = SECONDS,
+            } with $($more)*
+        }
+    };
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* } with texts $($more:ident)*) => {
+        settings! {
+            $(#[$doc])*
+            $name {
+                $($own)*
+                /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
+                unit: TextUnit = TextUnit::Words,
+                /// How often a word must occur in the training texts to have a number.
+                min_count: u64 = 1,
+                /// Words that have a number, the most frequent first; all where nothing is said.
+                most_words: Option<usize> = None,
+                /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
+                tokenizer: Option<PathBuf> = None,
+                /// Words of a text at most, or tokens with the special ones; the rest is cut off.
+                length: usize = LENGTH,
+            } with $($more)*
+        }
+
+        impl $name {
+            /// What is done with words.
+            pub(super) fn words(&self) -> Words {
+                Words {
+                    unit: self.unit,
+                    min_count: self.min_count,
+                    most: self.most_words,
+                    length: self.length,
+                    tokenizer: self.tokenizer.clone(),
+                    parses: None,
+                }
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* } with held_out $($more:ident)*) => {
+        settings! {
+            $(#[$doc])*
+            $name {
+                $($own)*
+                /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
+                test: Option<Fraction> = None,
+                /// What is held out: `samples` of each class, or whole `classes`.
+                hold_out: HoldOut = HoldOut::Samples,
+            } with $($more)*
+        }
+    };
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* } with classes) => {
+        settings! {
+            $(#[$doc])*
+            $name {
+                $($own)*
                 /// Classes to train on, by name or number; all where nothing is said.
                 classes: Option<Vec<ClassName>> = None,
                 /// Classes to test on; `classes` where nothing is said.
@@ -48,7 +131,7 @@ macro_rules! settings_with_classes {
                 validation_classes: Option<Fraction> = None,
                 /// Samples of each class to train on at most.
                 per_class: Option<usize> = None,
-            }
+            } with
         }
 
         impl $name {
@@ -65,37 +148,43 @@ macro_rules! settings_with_classes {
             }
         }
     };
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)*
+    } $(with)?) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
 }
 
-settings_with_classes! {
+settings! {
     /// Images of the catalogue.
     ImageSet {
         /// One of the set's splits; its standard one where nothing is said.
         split: Option<String> = None,
         /// Height and width, or one side, to which images are resized by area; their own where nothing is said.
         size: Option<Size> = None,
-    }
+    } with classes
 }
 
-settings_with_classes! {
+settings! {
     /// Labeled texts of the catalogue.
     TextSet {
         /// One of the set's splits; its standard one where nothing is said.
         split: Option<String> = None,
-        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
-        unit: TextUnit = TextUnit::Words,
-        /// How often a word must occur in the training texts to have a number.
-        min_count: u64 = 1,
-        /// Words that have a number, the most frequent first; all where nothing is said.
-        most_words: Option<usize> = None,
-        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
-        tokenizer: Option<PathBuf> = None,
-        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
-        length: usize = LENGTH,
-    }
+    } with texts classes
 }
 
-settings_with_classes! {
+settings! {
     /// Tables of numbers of the catalogue.
     TableSet {
         /// Which table, where the set has several.
@@ -104,10 +193,10 @@ settings_with_classes! {
         split: Option<String> = None,
         /// Whether each feature has its training mean taken and is divided by its training deviation.
         standardize: bool = true,
-    }
+    } with classes
 }
 
-settings_with_classes! {
+settings! {
     /// Sounds of the catalogue.
     SoundSet {
         /// One of the set's splits; its standard one where nothing is said.
@@ -118,7 +207,7 @@ settings_with_classes! {
         log_mel: Option<LogMel> = None,
         /// Seconds of a sound at most; the rest is cut off.
         seconds: Positive = SECONDS,
-    }
+    } with classes
 }
 
 settings! {
@@ -128,17 +217,7 @@ settings! {
         split: Option<String> = None,
         /// Part of the training pairs that is put aside as `validation`, where the split has none.
         validation: Option<Fraction> = None,
-        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
-        unit: TextUnit = TextUnit::Words,
-        /// How often a word must occur in the training texts to have a number.
-        min_count: u64 = 1,
-        /// Words that have a number, the most frequent first; all where nothing is said.
-        most_words: Option<usize> = None,
-        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
-        tokenizer: Option<PathBuf> = None,
-        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
-        length: usize = LENGTH,
-    }
+    } with texts
 }
 
 settings! {
@@ -240,21 +319,17 @@ settings! {
     }
 }
 
-settings_with_classes! {
+settings! {
     /// A folder of class folders with volumes, each an array in a file of NumPy: `path/cup/1.npy`, or `path/train/cup/1.npy` with `train`,
     /// `validation` and `test`. An array has the shape (depth, height, width), or (channels, depth, height, width); all have one shape.
     /// Numbers are taken as they are: 0 and 1 for voxels are best.
     VolumeFolder {
         /// The folder.
         path: PathBuf = PathBuf::new(),
-        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with held_out classes
 }
 
-settings_with_classes! {
+settings! {
     /// A folder of class folders with sets of points, each an array in a file of NumPy: `path/cup/1.npy`, or `path/train/cup/1.npy`. An
     /// array has the shape (points, numbers of a point); sets may have different sizes, and their order should not count.
     PointFolder {
@@ -262,14 +337,10 @@ settings_with_classes! {
         path: PathBuf = PathBuf::new(),
         /// Points of a set at most; of larger sets the first are taken.
         most: usize = 1024,
-        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with held_out classes
 }
 
-settings_with_classes! {
+settings! {
     /// A folder of class folders with things, each a folder of views of it: `path/cup/1/a.png`, or `path/train/cup/1/a.png` with `train`,
     /// `validation` and `test`. Each thing has as many views as the others.
     ViewFolder {
@@ -277,39 +348,19 @@ settings_with_classes! {
         path: PathBuf = PathBuf::new(),
         /// Views of each thing; as many as of the first where nothing is said.
         views: Option<usize> = None,
-        /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
-        size: Option<Size> = None,
-        /// `gray` or `rgb`; where nothing is said as the first image is.
-        color: Option<Color> = None,
-        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
-        dark_ink: bool = false,
-        /// Part of the things that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with images held_out classes
 }
 
-settings_with_classes! {
+settings! {
     /// A folder of class folders with images: `path/cat/1.png`, or `path/train/cat/1.png` with `train`, `validation` and
     /// `test`.
     Folder {
         /// The folder.
         path: PathBuf = PathBuf::new(),
-        /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
-        size: Option<Size> = None,
-        /// `gray` or `rgb`; where nothing is said as the first image is.
-        color: Option<Color> = None,
-        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
-        dark_ink: bool = false,
-        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with images held_out classes
 }
 
-settings_with_classes! {
+settings! {
     /// A CSV file that lists images: columns `path` and `label`; if it has them `split` (`train`, `validation`, `test`),
     /// `is_query`, `is_gallery`, `sequence`, and `x_1`, `y_1`, `x_2`, `y_2` for a box. Other columns, such as `category`, do
     /// not count.
@@ -318,45 +369,19 @@ settings_with_classes! {
         path: PathBuf = PathBuf::new(),
         /// What paths in the file are relative to; the folder of the file where nothing is said.
         folder: Option<PathBuf> = None,
-        /// Column of a real target, such as an age, in place of the label.
-        target: Option<Column> = None,
-        /// Column of several labels, in place of one.
-        labels: Option<Column> = None,
-        /// What stands between the labels of that column.
-        separator: String = ";".into(),
-        /// Column that says of which of two domains a sample is, beside its label.
-        domain: Option<Column> = None,
-        /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
-        size: Option<Size> = None,
-        /// `gray` or `rgb`; where nothing is said as the first image is.
-        color: Option<Color> = None,
-        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
-        dark_ink: bool = false,
-        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with said images held_out classes
 }
 
-settings_with_classes! {
+settings! {
     /// A folder of class folders with sounds (WAV; FLAC, MP3 and Ogg Vorbis with the feature `audio`): `path/cat/1.wav`, or
     /// `path/train/cat/1.wav` with `train`, `validation` and `test`.
     SoundFolder {
         /// The folder.
         path: PathBuf = PathBuf::new(),
-        /// How sounds become frames.
-        log_mel: LogMel = LogMel::default(),
-        /// Seconds of a sound at most; the rest is cut off.
-        seconds: Positive = SECONDS,
-        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with sounds held_out classes
 }
 
-settings_with_classes! {
+settings! {
     /// A CSV file that lists sounds: columns `path` and one of the label; if it has them `split` (`train`, `validation`, `test`),
     /// `is_query`, `is_gallery` and `sequence`. Other columns do not count.
     SoundsCsv {
@@ -366,40 +391,16 @@ settings_with_classes! {
         folder: Option<PathBuf> = None,
         /// Column of the label, such as the speaker, by its name or counted from 0.
         label: Column = Column::Name("label".into()),
-        /// Column of a real target, such as an age, in place of the label.
-        target: Option<Column> = None,
-        /// Column of several labels, in place of one.
-        labels: Option<Column> = None,
-        /// What stands between the labels of that column.
-        separator: String = ";".into(),
-        /// Column that says of which of two domains a sample is, beside its label.
-        domain: Option<Column> = None,
-        /// How sounds become frames.
-        log_mel: LogMel = LogMel::default(),
-        /// Seconds of a sound at most; the rest is cut off.
-        seconds: Positive = SECONDS,
-        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with said sounds held_out classes
 }
 
-settings_with_classes! {
+settings! {
     /// A file of rows of numbers with a label.
     TableFile {
         /// The file.
         path: PathBuf = PathBuf::new(),
         /// Column of the label, by its name or counted from 0.
         label: Column = Column::Name("label".into()),
-        /// Column of a real target, such as an age, in place of the label.
-        target: Option<Column> = None,
-        /// Column of several labels, in place of one.
-        labels: Option<Column> = None,
-        /// What stands between the labels of that column.
-        separator: String = ";".into(),
-        /// Column that says of which of two domains a sample is, beside its label.
-        domain: Option<Column> = None,
         /// Columns of the features; all others where nothing is said.
         features: Option<Vec<Column>> = None,
         /// Columns that are no features.
@@ -414,14 +415,10 @@ settings_with_classes! {
         header: bool = true,
         /// Whether each feature has its training mean taken and is divided by its training deviation.
         standardize: bool = true,
-        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with said held_out classes
 }
 
-settings_with_classes! {
+settings! {
     /// A file of texts with labels.
     TextsFile {
         /// The file.
@@ -430,37 +427,15 @@ settings_with_classes! {
         text: Column = Column::Name("text".into()),
         /// Column of the label.
         label: Column = Column::Name("label".into()),
-        /// Column of a real target, such as an age, in place of the label.
-        target: Option<Column> = None,
-        /// Column of several labels, in place of one.
-        labels: Option<Column> = None,
-        /// What stands between the labels of that column.
-        separator: String = ";".into(),
-        /// Column that says of which of two domains a sample is, beside its label.
-        domain: Option<Column> = None,
         /// Column that says `train`, `validation` or `test`.
         split: Option<Column> = None,
         /// How the file is written; as its name ends where nothing is said.
         format: Option<LineFormat> = None,
         /// Whether the first line names the columns.
         header: bool = true,
-        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
-        unit: TextUnit = TextUnit::Words,
-        /// How often a word must occur in the training texts to have a number.
-        min_count: u64 = 1,
-        /// Words that have a number, the most frequent first; all where nothing is said.
-        most_words: Option<usize> = None,
-        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
-        tokenizer: Option<PathBuf> = None,
         /// Parses of the texts: the column then holds what their sentences are called in that file.
         parses: Option<Parses> = None,
-        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
-        length: usize = LENGTH,
-        /// Part that is held out as `test`; 0.2 where nothing is said and the data name no parts.
-        test: Option<Fraction> = None,
-        /// What is held out: `samples` of each class, or whole `classes`.
-        hold_out: HoldOut = HoldOut::Samples,
-    }
+    } with said texts held_out classes
 }
 
 settings! {
@@ -484,23 +459,13 @@ settings! {
         format: Option<LineFormat> = None,
         /// Whether the first line names the columns.
         header: bool = true,
-        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
-        unit: TextUnit = TextUnit::Words,
-        /// How often a word must occur in the training texts to have a number.
-        min_count: u64 = 1,
-        /// Words that have a number, the most frequent first; all where nothing is said.
-        most_words: Option<usize> = None,
-        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
-        tokenizer: Option<PathBuf> = None,
         /// Parses of the texts: the columns then hold what their sentences are called in that file.
         parses: Option<Parses> = None,
-        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
-        length: usize = LENGTH,
         /// Part of the pairs that is held out as `test`; 0.2 where nothing is said and the data name no parts.
         test: Option<Fraction> = None,
         /// Part of the training pairs that is put aside as `validation`.
         validation: Option<Fraction> = None,
-    }
+    } with texts
 }
 
 settings! {
@@ -578,17 +543,7 @@ settings! {
     TextBranch {
         /// The column, by its name or counted from 0.
         column: Column = Column::Name("text".into()),
-        /// What has a number: `"words"` or `"characters"`; what is said of words below then is of characters.
-        unit: TextUnit = TextUnit::Words,
-        /// How often a word must occur in the training texts to have a number.
-        min_count: u64 = 1,
-        /// Words that have a number, the most frequent first; all where nothing is said.
-        most_words: Option<usize> = None,
-        /// A `tokenizer.json` of Hugging Face that makes tokens of texts, in place of words: see [`Tokenizer`](crate::Tokenizer).
-        tokenizer: Option<PathBuf> = None,
-        /// Words of a text at most, or tokens with the special ones; the rest is cut off.
-        length: usize = LENGTH,
-    }
+    } with texts
 }
 
 settings! {
@@ -596,13 +551,7 @@ settings! {
     ImageBranch {
         /// The column, by its name or counted from 0.
         column: Column = Column::Name("image".into()),
-        /// Height and width, or one side, to which images are resized by area; where nothing is said all must have one size.
-        size: Option<Size> = None,
-        /// `gray` or `rgb`; where nothing is said as the first image is.
-        color: Option<Color> = None,
-        /// Whether ink is dark on light paper, so that images are inverted to ink = 1.
-        dark_ink: bool = false,
-    }
+    } with images
 }
 
 settings! {
@@ -610,11 +559,7 @@ settings! {
     SoundBranch {
         /// The column, by its name or counted from 0.
         column: Column = Column::Name("sound".into()),
-        /// How sounds become frames.
-        log_mel: LogMel = LogMel::default(),
-        /// Seconds of a sound at most; the rest is cut off.
-        seconds: Positive = SECONDS,
-    }
+    } with sounds
 }
 
 /// Words of a text at most, where nothing is said.

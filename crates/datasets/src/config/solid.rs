@@ -1,89 +1,32 @@
-//! Data of solids: volumes, points and views, generated and in files.
+//! Solids in files: volumes, points and views.
 
 use std::{path::PathBuf, sync::Arc};
 
-use nearfar_catalogue::Selection;
-use nearfar_core::Seed;
+use nearfar_core::Fraction;
 
 use super::{
-    PointFolder, SeenAs, SolidSet, ViewFolder, VolumeFolder,
-    own::{Likeness, disjoint, given},
+    PointFolder, ViewFolder, VolumeFolder,
+    own::{Likeness, given, of_folder},
 };
 use crate::{
-    Color, Dataset, Error, Limits, Preparation, Size,
-    data::{Content, Disjoint, Source},
+    Error, Limits, Preparation,
+    data::{Content, Source},
     error::{Sink, shown},
     formats::{
         arrays::{ArrayFiles, Arrays},
         folder::{self as class_folders, Wanted},
         image_files::{ImageFile, ImageFiles},
-        solids::{Seen, Solids},
         view_files::{self, ViewFiles},
     },
-    rows::{Rows, RowsBuilder},
-    split::{Division, HoldOut, TEST, TRAIN},
+    rows::Rows,
+    split::HoldOut,
 };
-
-pub(super) fn solids(set: &SolidSet) -> Result<Source, Error> {
-    let classes = set.classes.checked_add(set.test_classes).ok_or_else(|| {
-        Error::Settings("`data.solids` asks for more classes than can be counted".into())
-    })?;
-    let (size, views, most) = (set.size, set.views, set.points);
-    let (seen, preparation) = match set.seen {
-        SeenAs::Volumes => {
-            let shape = [1, size, size, size];
-            (Seen::Volumes { size }, Preparation::Volumes { shape })
-        }
-        SeenAs::Views => (
-            Seen::Views { views, size },
-            Preparation::Views {
-                views,
-                size: Size::square(size),
-                color: Color::Gray,
-                dark_ink: false,
-            },
-        ),
-        SeenAs::Points => (
-            Seen::Points { most },
-            Preparation::Points { features: 3, most },
-        ),
-    };
-    let solids = Solids::new(classes, set.samples, seen, Seed(set.seed))?;
-    let mut rows = RowsBuilder::default();
-    for &label in solids.labels() {
-        let part = match (label as usize) < set.classes {
-            true => TRAIN,
-            false => TEST,
-        };
-        rows.push(&solids.classes()[label as usize], part);
-    }
-    let part = |name: &str| Selection {
-        parts: Some(vec![name.to_owned()]),
-        ..Selection::default()
-    };
-    Ok(Source {
-        rows: rows.finish(),
-        division: Division {
-            train: part(TRAIN),
-            validation: None,
-            test: (set.test_classes > 0).then(|| part(TEST)),
-        },
-        roles: None,
-        content: Content::Ready {
-            dataset: Arc::new(solids),
-            preparation,
-        },
-        said: None,
-        place: "data.solids".into(),
-        disjoint: Disjoint::No,
-    })
-}
 
 /// A folder of arrays, as a source.
 fn of_arrays(
     (files, rows): (Vec<PathBuf>, Rows),
     kind: Arrays,
-    (test, hold_out): (Option<nearfar_core::Fraction>, HoldOut),
+    held_out: (Option<Fraction>, HoldOut),
     place: String,
     limits: &Limits,
 ) -> Source {
@@ -91,19 +34,11 @@ fn of_arrays(
         Arrays::Volumes(shape) => Preparation::Volumes { shape },
         Arrays::Points { features, most } => Preparation::Points { features, most },
     };
-    let dataset = Arc::new(ArrayFiles::new(files, kind, &rows, limits));
-    Source {
-        division: Division::of_own(&rows, test, hold_out),
-        rows,
-        roles: None,
-        content: Content::Ready {
-            dataset,
-            preparation,
-        },
-        said: None,
-        place,
-        disjoint: disjoint(hold_out),
-    }
+    let content = Content::Ready {
+        dataset: Arc::new(ArrayFiles::new(files, kind, &rows, limits)),
+        preparation,
+    };
+    of_folder(rows, content, place, held_out)
 }
 
 pub(super) fn volumes(
@@ -205,16 +140,9 @@ pub(super) fn views(
     // Labels are those of things.
     let images = ImageFiles::new(files, alike, &Rows::default(), limits);
     let dataset = Arc::new(ViewFiles::new(images, views, &rows));
-    Ok(Source {
-        division: Division::of_own(&rows, set.test, set.hold_out),
-        rows,
-        roles: None,
-        content: Content::Ready {
-            dataset,
-            preparation,
-        },
-        said: None,
-        place,
-        disjoint: disjoint(set.hold_out),
-    })
+    let content = Content::Ready {
+        dataset,
+        preparation,
+    };
+    Ok(of_folder(rows, content, place, (set.test, set.hold_out)))
 }
