@@ -220,6 +220,20 @@ fn problems_of_data_are_listed_with_their_place() {
         "{listed}"
     );
     assert!(error.contains("listed above"), "{error}");
+    // Bytes that are not UTF-8, in the lines that are looked at to tell what a file is.
+    for (name, text, row) in [
+        (
+            "second.csv",
+            &b"text,label\ncaf\xe9,x\ntea,y\n"[..],
+            "row 2",
+        ),
+        ("first.csv", b"a\xe9,label\n1,x\n2,y\n", "row 1"),
+    ] {
+        std::fs::write(folder.path().join(name), text).expect("written");
+        let (listed, _) = run(nearfar(folder.path()).args(["data", "check", name]), 3);
+        let wanted = format!("{name}, {row}: there are bytes that are not UTF-8");
+        assert!(listed.contains(&wanted), "{listed}");
+    }
     let (list, _) = run(nearfar(folder.path()).args(["data", "list"]), 0);
     assert!(list.contains("omniglot"), "{list}");
 }

@@ -121,11 +121,12 @@ fn guess(path: &Path) -> Result<DataConfig, Error> {
     }
     let first = std::fs::File::open(path).and_then(|file| {
         let mut reader = std::io::BufReader::new(std::io::Read::take(file, 1 << 20));
-        let mut lines = [String::new(), String::new()];
+        let mut lines = [Vec::new(), Vec::new()];
         for line in &mut lines {
-            std::io::BufRead::read_line(&mut reader, line)?;
+            std::io::BufRead::read_until(&mut reader, b'\n', line)?;
         }
-        Ok(lines)
+        // Whoever reads the file tells of bytes that are not UTF-8, with their line.
+        Ok(lines.map(|line| String::from_utf8_lossy(&line).into_owned()))
     });
     let [first, second] = first.map_err(|source| Error::File {
         action: "read",
