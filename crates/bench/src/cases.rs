@@ -287,13 +287,7 @@ fn placed(
     input: Input,
 ) -> Result<(Box<dyn Encoder>, Input), Error> {
     let device = device()?;
-    let input = match input {
-        Input::Dense(x) => Input::Dense(x.to_device(&device)?),
-        Input::Sequence { values, lengths } => Input::Sequence {
-            values: values.to_device(&device)?,
-            lengths,
-        },
-    };
+    let input = input.map(|values| values.to_device(&device))?;
     let params = Params::new(Seed(0), DType::F32, &device)?;
     Ok((model.build(shape, &params)?, input))
 }

@@ -137,6 +137,20 @@ impl Input {
         }
     }
 
+    /// The same samples with other values, such as on another device or of another type. Lengths and parses stay.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn map(&self, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let mut mapped = self.clone();
+        match &mut mapped {
+            Self::Dense(values) | Self::Sequence { values, .. } | Self::Parsed { values, .. } => {
+                *values = f(values)?;
+            }
+        }
+        Ok(mapped)
+    }
+
     /// Several inputs of one shape as one, so that they are encoded in one pass (batch norm then shares its statistics).
     /// None when their shapes differ in more than the number of samples; sequences are padded to the longest.
     ///

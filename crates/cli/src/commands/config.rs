@@ -75,7 +75,11 @@ fn weights(run: &RunFile, global: &Global) -> Result<Vec<String>, Error> {
     let told = |note: &str| notes.borrow_mut().push(note.to_owned());
     let (shapes, inputs) = (data.shapes(), data.annotation().inputs());
     let device = device::of(&global.device)?;
-    assemble::towers(run, &shapes, inputs, Start::AsSaid(&told), &device)?;
+    let start = Start::AsSaid {
+        told: &told,
+        data: &data,
+    };
+    assemble::towers(run, &shapes, inputs, start, &device)?;
     Ok(notes.into_inner())
 }
 

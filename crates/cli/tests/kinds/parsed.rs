@@ -11,7 +11,7 @@ fn parses() -> String {
     for (at, subject) in NOUNS.iter().enumerate() {
         for (to, object) in NOUNS.iter().enumerate() {
             let number = at * NOUNS.len() + to;
-            if number % 5 != 0 {
+            if !number.is_multiple_of(5) {
                 text += &format!("# sent_id = s{number}\n");
             }
             text += &format!("# text = The {subject} sees a {object}.\n");

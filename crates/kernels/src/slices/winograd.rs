@@ -9,6 +9,8 @@
 //!
 //! Source: Lavin, Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, <https://arxiv.org/abs/1509.09308>.
 
+#![allow(clippy::needless_range_loop)] // Small matrices in registers: indices read as in the formula.
+
 use pulp::{Simd, WithSimd};
 
 use super::conv::Conv;

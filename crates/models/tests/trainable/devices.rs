@@ -1,8 +1,8 @@
 //! On a GPU every model is the function that it is on the CPU, forward and backward.
 
 use candle_core::{DType, Device, Result, Tensor};
-use nearfar_core::{Encoder, Input, Mode, Seed};
-use nearfar_models::{ModelConfig, Params};
+use nearfar_core::{Encoder, Mode, Seed};
+use nearfar_models::{InputShape, ModelConfig, Params};
 
 use crate::support::stream;
 use crate::variants::all;
@@ -17,31 +17,21 @@ fn gpu() -> Option<Device> {
     cuda.or_else(|_| Device::new_metal(0)).ok()
 }
 
-fn on(device: &Device, input: Input) -> Result<Input> {
-    Ok(match input {
-        Input::Dense(x) => Input::Dense(x.to_dtype(DType::F32)?.to_device(device)?),
-        Input::Sequence { values, lengths } => {
-            let values = match values.dtype() {
-                DType::F64 => values.to_dtype(DType::F32)?,
-                _ => values,
-            };
-            Input::Sequence {
-                values: values.to_device(device)?,
-                lengths,
-            }
-        }
-    })
-}
-
 /// What a model gives for a batch, and the gradients of its parameters, by name.
 fn results(
     model: &ModelConfig,
-    shape: &nearfar_models::InputShape,
+    shape: &InputShape,
     device: &Device,
 ) -> Result<Vec<(String, Vec<f64>)>> {
     let params = Params::new(Seed(7), DType::F32, device)?;
     let encoder: Box<dyn Encoder> = model.build(shape, &params)?;
-    let input = on(device, batch(shape, 1)?)?;
+    let input = batch(shape, 1)?.map(|values| {
+        let values = match values.dtype() {
+            DType::F64 => values.to_dtype(DType::F32)?,
+            _ => values.clone(),
+        };
+        values.to_device(device)
+    })?;
     let encoded = encoder.encode(&input, Mode::Train(&mut stream()))?;
     let numbers = |x: &Tensor| {
         let x = x.to_device(&Device::Cpu)?.flatten_all()?;

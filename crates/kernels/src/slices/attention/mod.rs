@@ -107,17 +107,18 @@ impl Sizes {
             .chunks_exact_mut(of_queries)
             .zip(for_k.chunks_exact_mut(of_keys))
             .zip(for_v.chunks_exact_mut(of_keys))
+            .map(|((for_q, for_k), for_v)| [for_q, for_k, for_v])
             .enumerate()
             .collect();
         run(
             5 * self.work(),
             tasks,
-            |(row, ((for_q, for_k), for_v)): (usize, ((&mut [f32], &mut [f32]), &mut [f32]))| {
+            |(row, pulled): (usize, [&mut [f32]; 3])| {
                 dispatch(Backward {
                     of: self.row(row, [q, k, v], changes),
                     gradient: &gradient[row * of_queries..][..of_queries],
                     room: &mut Room::new(*self),
-                    pulled: [for_q, for_k, for_v],
+                    pulled,
                 });
             },
         );
