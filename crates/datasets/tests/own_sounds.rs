@@ -266,7 +266,7 @@ fn epoch(
                 Input::Sequence { values, lengths } => {
                     Ok((values.flatten_all().unwrap().to_vec1().unwrap(), lengths))
                 }
-                Input::Dense(_) => panic!("sounds are sequences"),
+                other => panic!("sounds are sequences: {other:?}"),
             }
         })
         .collect()

@@ -15,6 +15,7 @@ pub use crate::elu::reference as elu;
 pub use crate::euclidean::reference as euclidean;
 pub use crate::gelu::reference as gelu;
 pub use crate::gelu::reference_tanh as gelu_tanh;
+pub use crate::gru::reference as gru;
 pub use crate::hard_swish::reference as hard_swish;
 pub use crate::hinge::reference as hinge;
 pub use crate::l2_normalize::reference as l2_normalize;

@@ -1,4 +1,4 @@
-//! The exponential function of vectors.
+//! The exponential function of vectors, and what is made of it.
 
 use pulp::Simd;
 
@@ -32,4 +32,22 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let y = simd.add_f32s(multiply_add(simd, p, simd.mul_f32s(r, r), r), number(1.0));
     let n = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(y), n))
+}
+
+/// `1 / (1 + e^−x)`
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
+}
+
+/// The hyperbolic tangent.
+#[inline(always)]
+pub(crate) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    let e = exp(simd, simd.add_f32s(x, x));
+    simd.sub_f32s(
+        one,
+        simd.div_f32s(simd.splat_f32s(2.0), simd.add_f32s(one, e)),
+    )
 }

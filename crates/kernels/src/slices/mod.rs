@@ -13,6 +13,7 @@ pub(crate) mod conv;
 mod exp;
 pub(crate) mod gelu;
 pub(crate) mod gemm;
+pub(crate) mod gru;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod norm_act_pool;
@@ -22,7 +23,7 @@ mod simd;
 mod winograd;
 mod workspace;
 
-pub(crate) use self::exp::exp;
+pub(crate) use self::exp::{exp, sigmoid, tanh};
 pub use self::simd::{INSTRUCTION_SET_VARIABLE, instruction_set};
 pub(crate) use self::simd::{dispatch, fma, has_fma, multiply_add, set_vector, vector};
 pub(crate) use self::workspace::{Lease, lease, lease_bytes};

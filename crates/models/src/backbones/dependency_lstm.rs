@@ -258,8 +258,10 @@ mod tests {
         Parse::new(heads, &[false, true, true, true]).expect("a tree")
     }
 
-    /// The embedding, and the gradients of a function of it, by the names of parameters.
-    fn learned(tower: &Tower, input: &Input) -> Result<(Vec<Vec<f32>>, Vec<(String, Vec<f32>)>)> {
+    /// An embedding, and the gradients of a function of it, by the names of parameters.
+    type Learned = (Vec<Vec<f32>>, Vec<(String, Vec<f32>)>);
+
+    fn learned(tower: &Tower, input: &Input) -> Result<Learned> {
         let mut rng = Seed(3).rng(Purpose::Dropout, 0);
         let embedding = tower.encode(input, Mode::Train(&mut rng))?.embedding;
         let gradients = embedding.sqr()?.sum_all()?.backward()?;

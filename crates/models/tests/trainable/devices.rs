@@ -52,6 +52,7 @@ fn results(
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // What is skipped is told.
 fn a_gpu_computes_what_the_cpu_does() -> Result<()> {
     let Some(gpu) = gpu() else {
         println!(

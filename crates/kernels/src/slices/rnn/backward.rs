@@ -236,6 +236,7 @@ impl WithSimd for Backward<'_> {
                         a: left,
                         rows,
                         d: right,
+                        width: PANEL,
                         count: depth,
                         c: &mut c[column..],
                         stride: gates,

@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use crate::slices::{exp, multiply_add};
+use crate::slices::{multiply_add, sigmoid, tanh};
 
 /// One event: sums to gates, old cell to new cell and output.
 #[inline(always)]
@@ -80,22 +80,6 @@ fn four<S: Simd>(gates: &mut [f32]) -> [&mut [S::f32s]; 4] {
     let (f, rest) = rest.split_at_mut(gate);
     let (g, o) = rest.split_at_mut(gate);
     [i, f, g, &mut o[..gate]]
-}
-
-#[inline(always)]
-fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let one = simd.splat_f32s(1.0);
-    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
-}
-
-#[inline(always)]
-fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let one = simd.splat_f32s(1.0);
-    let e = exp(simd, simd.add_f32s(x, x));
-    simd.sub_f32s(
-        one,
-        simd.div_f32s(simd.splat_f32s(2.0), simd.add_f32s(one, e)),
-    )
 }
 
 #[cfg(test)]

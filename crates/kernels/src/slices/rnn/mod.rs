@@ -11,7 +11,7 @@
 mod backward;
 mod cell;
 mod forward;
-mod products;
+pub(super) mod products;
 
 pub(crate) use backward::backward;
 pub(crate) use forward::forward;

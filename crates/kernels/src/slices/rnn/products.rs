@@ -7,16 +7,16 @@ use crate::slices::gemm::{columns_times_rows, rows_times_panel};
 
 /// `rows` rows of A, `len` long, times a panel. (A call: in line, the many places it is used at would take the compiler
 /// minutes.)
-pub(super) struct Rows<'a> {
-    pub(super) a: &'a [f32],
-    pub(super) rows: usize,
-    pub(super) len: usize,
+pub(in crate::slices) struct Rows<'a> {
+    pub(in crate::slices) a: &'a [f32],
+    pub(in crate::slices) rows: usize,
+    pub(in crate::slices) len: usize,
     /// From row to row in A and in C.
-    pub(super) strides: (usize, usize),
-    pub(super) panel: &'a [[f32; PANEL]],
-    pub(super) width: usize,
-    pub(super) c: &'a mut [f32],
-    pub(super) update: Update,
+    pub(in crate::slices) strides: (usize, usize),
+    pub(in crate::slices) panel: &'a [[f32; PANEL]],
+    pub(in crate::slices) width: usize,
+    pub(in crate::slices) c: &'a mut [f32],
+    pub(in crate::slices) update: Update,
 }
 
 impl WithSimd for Rows<'_> {
@@ -47,14 +47,16 @@ impl WithSimd for Rows<'_> {
     }
 }
 
-/// [`columns_times_rows`] over whole panels as a call.
-pub(super) struct Columns<'a> {
-    pub(super) a: Run<'a>,
-    pub(super) rows: usize,
-    pub(super) d: Run<'a>,
-    pub(super) count: usize,
-    pub(super) c: &'a mut [f32],
-    pub(super) stride: usize,
+/// [`columns_times_rows`] as a call.
+pub(in crate::slices) struct Columns<'a> {
+    pub(in crate::slices) a: Run<'a>,
+    pub(in crate::slices) rows: usize,
+    pub(in crate::slices) d: Run<'a>,
+    /// In whole vectors, a panel at most.
+    pub(in crate::slices) width: usize,
+    pub(in crate::slices) count: usize,
+    pub(in crate::slices) c: &'a mut [f32],
+    pub(in crate::slices) stride: usize,
 }
 
 impl WithSimd for Columns<'_> {
@@ -66,6 +68,7 @@ impl WithSimd for Columns<'_> {
             a,
             rows,
             d,
+            width,
             count,
             c,
             stride,
@@ -75,7 +78,7 @@ impl WithSimd for Columns<'_> {
             a,
             rows,
             d,
-            PANEL,
+            width,
             [count, 1, 1],
             c,
             stride,

@@ -1,8 +1,19 @@
 //! A layer of gated recurrent units.
+//!
+//! | tensors | version |
+//! |---|---|
+//! | `f32` on a CPU | `cpu.rs`: a product for what the inputs add up to, and one custom operation over all steps |
+//! | any other device or type | `reference.rs`, candle operations, one step after the other |
 
-use candle_core::{Result, Tensor, bail};
+mod cpu;
+mod reference;
 
-use crate::{Direction, sigmoid};
+use candle_core::{DType, Result, Tensor, bail};
+
+use crate::Direction;
+use reference::walk;
+
+pub use reference::reference;
 
 /// The parameters of a layer of gated recurrent units, with the gates in torch's order r, z, n.
 #[derive(Clone, Debug)]
@@ -31,6 +42,8 @@ pub struct GruWeights {
 /// length, so the last step of the result is each row's last state. Walking backward, a row begins at its last true step,
 /// so the first step of the result is its last state, and the states beyond its length are the first one.
 ///
+/// In `f32` on a CPU the steps are one operation of the graph, and the result has the same bits for any number of threads.
+///
 /// Agrees with torch's `GRU` on packed sequences; torch gives 0 beyond the length in both directions.
 ///
 /// Source: Cho et al., "Learning phrase representations using RNN encoder–decoder", EMNLP 2014,
@@ -46,57 +59,34 @@ pub fn gru(
     first: Option<&Tensor>,
     direction: Direction,
 ) -> Result<Tensor> {
-    let (batch, steps, features) = input.dims3()?;
+    let (batch, steps, _) = input.dims3()?;
     let size = check(input, lengths, weights, first)?;
     let start = match first {
         Some(first) => first.clone(),
         None => Tensor::zeros((batch, size), input.dtype(), input.device())?,
     };
-    if batch == 0 || steps == 0 {
+    if batch * steps * size == 0 {
         return Tensor::zeros((batch, steps, size), input.dtype(), input.device());
     }
-    // What lies beyond a row's length is cut off before it is multiplied: it may be anything.
+    if input.device().is_cpu() && input.dtype() == DType::F32 {
+        cpu::gru(input, lengths, weights, &start, direction)
+    } else {
+        walk(input, lengths, weights, &start, direction)
+    }
+}
+
+/// What lies beyond a row's length is cut off before it is multiplied: it may be anything. Also which places are within, `(b, t, 1)`.
+fn within(input: &Tensor, lengths: &[u32]) -> Result<(Tensor, Tensor)> {
+    let (batch, steps, _) = input.dims3()?;
     let within: Vec<u8> = lengths
         .iter()
         .flat_map(|&length| (0..steps).map(move |step| u8::from(step < length as usize)))
         .collect();
     let within = Tensor::from_vec(within, (batch, steps, 1), input.device())?;
-    let input = within
+    let cut = within
         .broadcast_as(input.shape())?
         .where_cond(input, &input.zeros_like()?)?;
-    let from_input = input
-        .reshape((batch * steps, features))?
-        .matmul(&weights.input.t()?)?
-        .broadcast_add(&weights.input_bias)?
-        .reshape((batch, steps, 3 * size))?;
-
-    let turned = weights.hidden.t()?;
-    let mut state = start;
-    let mut states = Vec::with_capacity(steps);
-    for order in 0..steps {
-        let step = match direction {
-            Direction::Forward => order,
-            Direction::Backward => steps - 1 - order,
-        };
-        let from_input = from_input.narrow(1, step, 1)?.squeeze(1)?;
-        let from_state = state.matmul(&turned)?.broadcast_add(&weights.hidden_bias)?;
-        let both = (from_input.narrow(1, 0, 2 * size)? + from_state.narrow(1, 0, 2 * size)?)?;
-        let gates = sigmoid(&both)?;
-        let (reset, keep) = (gates.narrow(1, 0, size)?, gates.narrow(1, size, size)?);
-        let recalled = (reset * from_state.narrow(1, 2 * size, size)?)?;
-        let new = (from_input.narrow(1, 2 * size, size)? + recalled)?.tanh()?;
-        let moved = (&new + (keep * (&state - &new)?)?)?;
-        let within = within
-            .narrow(1, step, 1)?
-            .squeeze(1)?
-            .broadcast_as((batch, size))?;
-        state = within.where_cond(&moved, &state)?;
-        states.push(state.clone());
-    }
-    if direction == Direction::Backward {
-        states.reverse();
-    }
-    Tensor::stack(&states, 1)
+    Ok((cut, within))
 }
 
 /// The number of hidden units.
@@ -141,9 +131,53 @@ fn check(
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     use super::*;
+    use crate::test_util::{check_agreement, noise};
+
+    type Version = fn(&Tensor, &[u32], &GruWeights, Option<&Tensor>, Direction) -> Result<Tensor>;
+
+    #[test]
+    fn it_is_the_composition_of_any_shape() -> Result<()> {
+        // Rows of one block and of several, units below, at and above whole vectors and panels, rows without steps.
+        for (batch, steps, features, hidden) in [
+            (1, 1, 1, 1),
+            (3, 4, 5, 7),
+            (5, 3, 2, 16),
+            (40, 6, 9, 33),
+            (2, 5, 20, 70),
+        ] {
+            let single = |x: Tensor| x.to_dtype(DType::F32);
+            let parts = [
+                single(noise((batch, steps, features), 1)?)?,
+                single(noise((3 * hidden, features), 2)?)?,
+                single((noise((3 * hidden, hidden), 3)? * 0.5)?)?,
+                single(noise(3 * hidden, 4)?)?,
+                single(noise(3 * hidden, 5)?)?,
+                single(noise((batch, hidden), 6)?)?,
+            ];
+            let lengths: Vec<u32> = (0..batch)
+                .map(|row| (row * 3 % (steps + 2)) as u32)
+                .collect();
+            for direction in [Direction::Forward, Direction::Backward] {
+                let run = |version: Version| {
+                    let lengths = lengths.clone();
+                    move |x: &[Tensor]| {
+                        let weights = GruWeights {
+                            input: x[1].clone(),
+                            hidden: x[2].clone(),
+                            input_bias: x[3].clone(),
+                            hidden_bias: x[4].clone(),
+                        };
+                        version(&x[0], &lengths, &weights, Some(&x[5]), direction)
+                    }
+                };
+                check_agreement(run(gru), run(reference), &parts, 2e-5)?;
+            }
+        }
+        Ok(())
+    }
 
     /// One unit that reads one number, with these parameters for r, z and n.
     fn one_unit(input: [f64; 3], hidden: [f64; 3], bias: [f64; 3]) -> Result<GruWeights> {
