@@ -66,7 +66,13 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
-        Some(Command::Serve { case, rows }) => cases::serve(case, rows.as_deref()),
+        // As training runs.
+        Some(Command::Serve { case, rows }) => nearfar_trainer::on_large_stack(|| {
+            let served = cases::serve(case, rows.as_deref());
+            served.map_err(|error| error.to_string())
+        })
+        .map_err(Error::from)
+        .and_then(|served| Ok(served?)),
         Some(Command::Train(train)) => {
             python(&cli).and_then(|python| train.run(python.as_deref(), cli.threads, &cli.json))
         }

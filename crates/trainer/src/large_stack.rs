@@ -1,16 +1,19 @@
-//! A thread with room for deep graphs.
+//! Threads with room for deep graphs.
 
 use std::io;
-use std::thread;
 
-/// What [`on_large_stack`] reserves. Memory is taken as it is used.
+/// What [`on_large_stack`] reserves for each thread. Memory is taken as it is used.
 pub const STACK_BYTES: usize = 256 << 20;
 
-/// Runs something on a thread with a stack of [`STACK_BYTES`], and waits for it.
+/// Runs something in a pool of threads with stacks of [`STACK_BYTES`], and waits for it. There are as many threads as in the pool it is
+/// called in, or as rayon gives by default.
 ///
 /// candle walks and drops a graph recursively: on the usual 8 MiB a chain of some 50,000 operations ends the process, and threads
 /// have 2 MiB. Here chains of up to some 500,000 are safe, far more than a training step makes; a recurrent network that is unrolled
 /// further must be cut. A run with its data and observers need not be [`Send`]: make it inside.
+///
+/// A step that runs inside of the pool works itself at what it divides: outside it would hand over each operation to the pool and sleep
+/// until that is done, a few dozen times.
 ///
 /// ```
 /// let sum = nearfar_trainer::on_large_stack(|| (1..=4).sum::<i32>())?;
@@ -19,21 +22,18 @@ pub const STACK_BYTES: usize = 256 << 20;
 /// ```
 ///
 /// # Errors
-/// When the system gives no such thread.
+/// When the system gives no such threads.
 ///
 /// # Panics
 /// If `work` does: the panic goes on in the caller.
 pub fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    thread::scope(|scope| {
-        let thread = thread::Builder::new()
-            .name("training".into())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, work)?;
-        match thread.join() {
-            Ok(value) => Ok(value),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+    let inside = rayon::current_thread_index().map(|_| rayon::current_num_threads());
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(inside.unwrap_or(0)) // 0 is the default.
+        .thread_name(|index| format!("training {index}"))
+        .stack_size(STACK_BYTES)
+        .build();
+    Ok(pool.map_err(io::Error::other)?.install(work))
 }
 
 #[cfg(test)]
