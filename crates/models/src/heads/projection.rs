@@ -105,6 +105,10 @@ mod tests {
             )
         };
         set("layers.0.weight", &[[1.0, 1.0], [1.0, -1.0]])?;
+        params.set(
+            "layers.0.bias",
+            &Tensor::zeros(2, DType::F64, &Device::Cpu)?,
+        )?;
         set("head.weight", &[[2.0, 10.0]])?;
         params.set("head.bias", &Tensor::new(&[0.5f64], &Device::Cpu)?)?;
         let rows = Tensor::new(&[[1f64, 2.0], [2.0, 1.0]], &Device::Cpu)?;
