@@ -455,7 +455,7 @@ mod tests {
         let error = layer.forward(&x, &mask, None, &mut Mode::Eval);
         let error = error.expect_err("five keys").to_string();
         assert!(
-            error.contains("[2, 1, 1, 5]") && error.contains("(2, 2, 3, 3)"),
+            error.contains("[2, 1, 1, 5]") && error.contains("[2, 2, 3, 3]"),
             "{error}"
         );
         let memory = noise((1, 3, 4), 1)?;
