@@ -158,6 +158,42 @@ mod tests {
         Ok(())
     }
 
+    /// `Φ(x)` for `x ≤ 0`, by the continued fraction of its tail below −2 and by the error function above.
+    fn tail(x: f64) -> f64 {
+        let density = (-0.5 * x * x).exp() / (2.0 * PI).sqrt();
+        if x > -2.0 {
+            return 0.5 * (1.0 + candle_core::cpu::erf::erf_f64(x * FRAC_1_SQRT_2));
+        }
+        let fraction = (1..200)
+            .rev()
+            .fold(-x, |below, k| -x + f64::from(k) / below);
+        density / fraction
+    }
+
+    #[test]
+    fn vectors_keep_the_digits_of_the_tails() -> Result<()> {
+        let places: Vec<f32> = (0..1301).map(|at| -13.0 + 0.01 * at as f32).collect();
+        let x = Var::from_vec(places.clone(), places.len(), &Device::Cpu)?;
+        let y = gelu(&x)?;
+        let values = y.to_vec1::<f32>()?;
+        let gradients = y.backward()?;
+        let slopes = gradients.get(&x).expect("it depends on its input");
+        let slopes = slopes.to_vec1::<f32>()?;
+        for ((x, y), slope) in places.iter().zip(values).zip(slopes) {
+            let (x, y) = (f64::from(*x), f64::from(y));
+            let share = tail(x);
+            // The exponent of the density is rounded: a part in 10⁷ of x²/2.
+            let limit = 1e-6 + 1.2e-7 * x * x;
+            assert!(
+                (y - x * share).abs() <= limit * (x * share).abs() + 1e-37,
+                "{x}: {y}"
+            );
+            let wanted = share + x * (-0.5 * x * x).exp() / (2.0 * PI).sqrt();
+            assert!((f64::from(slope) - wanted).abs() <= 1e-6, "{x}: {slope}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn numbers_whose_squares_are_infinite_have_a_gradient() -> Result<()> {
         for version in [gelu, reference, gelu_tanh, reference_tanh] {

@@ -42,6 +42,15 @@ mod tests {
     use candle_core::{Device, Tensor, Var};
 
     #[test]
+    fn there_are_as_many_threads_as_outside() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+        let inside = pool
+            .expect("three threads")
+            .install(|| on_large_stack(rayon::current_num_threads));
+        assert_eq!(inside.expect("three more"), 3);
+    }
+
+    #[test]
     fn a_deep_graph_goes_backward() {
         let gradient = on_large_stack(|| -> candle_core::Result<f32> {
             let x = Var::new(1f32, &Device::Cpu)?;

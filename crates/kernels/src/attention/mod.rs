@@ -150,6 +150,7 @@ mod tests {
             let factors = single((noise((b, count, t, s), 4)? + 1.0)?)?;
             let masks = [
                 None,
+                Some((kept([b, 1, t, s])?.to_dtype(DType::F32)? * 0.5)?),
                 Some(kept([b, 1, 1, s])?),
                 Some(kept([1, 1, t, s])?),
                 Some(kept([b, count, t, s])?),
@@ -209,14 +210,31 @@ mod tests {
 
     #[test]
     fn huge_scores_do_not_overflow_and_nan_is_seen() -> Result<()> {
-        for hidden in [f32::NAN, 1e30] {
-            let q = Tensor::new(&[[[1e30f32]]], &Device::Cpu)?;
-            let k = Tensor::new(&[[[1f32], [hidden], [-1.0]]], &Device::Cpu)?;
-            let v = Tensor::new(&[[[1f32], [2.0], [3.0]]], &Device::Cpu)?;
-            let y = attention(&q, &k, &v, heads(1))?.to_vec3::<f32>()?;
-            assert!(y[0][0][0].is_nan()); // The score of the second is infinite, or NaN itself.
-            let y = attention(&q, &k.narrow(1, 2, 1)?, &v.narrow(1, 2, 1)?, heads(1))?;
-            assert_eq!(y.to_vec3::<f32>()?, [[[3.0]]]);
+        // Below and above whole vectors of every instruction set.
+        for keys in [3, 36] {
+            for hidden in [f32::NAN, 1e30] {
+                let q = Tensor::new(&[[[1e30f32]]], &Device::Cpu)?;
+                let k = (0..keys).map(|i| match i {
+                    1 => hidden,
+                    2 => 1.0,
+                    _ => -1.0,
+                });
+                let k = Tensor::from_vec(k.collect::<Vec<f32>>(), (1, keys, 1), &Device::Cpu)?;
+                let v = Tensor::arange(0f32, keys as f32, &Device::Cpu)?.reshape((1, keys, 1))?;
+                let y = attention(&q, &k, &v, heads(1))?.to_vec3::<f32>()?;
+                assert!(y[0][0][0].is_nan()); // The score of the second is infinite, or NaN itself.
+                // Without it, all is of the third: its score is far above the others.
+                let keep: Vec<u8> = (0..keys).map(|i| u8::from(i != 1)).collect();
+                let keep = Tensor::from_vec(keep, (1, 1, 1, keys), &Device::Cpu)?;
+                let masked = Heads {
+                    keep: Some(&keep),
+                    ..heads(1)
+                };
+                if hidden.is_finite() {
+                    let y = attention(&q, &k, &v, masked)?.to_vec3::<f32>()?;
+                    assert_eq!(y, [[[2.0]]]);
+                }
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Attention in other operations.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::Heads;
 use crate::{masked_softmax, softmax};
@@ -13,7 +13,7 @@ use crate::{masked_softmax, softmax};
 pub fn reference(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads<'_>) -> Result<Tensor> {
     let weights = weights(&split(q, heads.count)?, &split(k, heads.count)?, heads.keep)?;
     let weights = match heads.factors {
-        Some(factors) => (weights * factors)?,
+        Some(factors) => (weights * factors.detach())?,
         None => weights,
     };
     let taken = weights.matmul(&split(v, heads.count)?)?; // (b, heads, t, d)
@@ -31,10 +31,7 @@ pub fn weights(q: &Tensor, k: &Tensor, keep: Option<&Tensor>) -> Result<Tensor> 
     let scores = (q * scale)?.matmul(&k.transpose(2, 3)?)?;
     match keep {
         None => softmax(&scores),
-        Some(keep) => {
-            let keep = keep.to_dtype(DType::U8)?.broadcast_as(scores.shape())?;
-            masked_softmax(&scores, &keep.contiguous()?)
-        }
+        Some(keep) => masked_softmax(&scores, &keep.broadcast_as(scores.shape())?.contiguous()?),
     }
 }
 

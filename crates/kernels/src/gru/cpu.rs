@@ -34,7 +34,7 @@ pub(super) fn gru(
         lengths: lengths.to_vec(),
         saved: Mutex::new(None),
     };
-    sums.apply_op3(&of_state, &start.contiguous()?, operation)
+    sums.apply_op3(&of_state.contiguous()?, &start.contiguous()?, operation)
 }
 
 /// One call: candle keeps it in the graph for the way back, and drops it with the graph.

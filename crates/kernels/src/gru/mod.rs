@@ -218,6 +218,37 @@ mod tests {
     }
 
     #[test]
+    fn nan_is_seen_within_a_length_and_not_read_beyond_it() -> Result<()> {
+        let single = |shape: &[usize], seed| noise(shape, seed)?.to_dtype(DType::F32);
+        // Units that fill whole vectors of every instruction set, and a rest.
+        let weights = GruWeights {
+            input: single(&[105, 2], 1)?,
+            hidden: single(&[35, 105], 2)?.t()?, // Of any layout.
+            input_bias: single(&[105], 3)?,
+            hidden_bias: single(&[105], 4)?,
+        };
+        let x = Tensor::new(
+            &[[[0.5f32, 1.0], [f32::NAN, 2.0], [1.0, 1.0]]],
+            &Device::Cpu,
+        )?;
+        for direction in [Direction::Forward, Direction::Backward] {
+            let of = |length: u32| -> Result<Vec<f32>> {
+                gru(&x, &[length], &weights, None, direction)?
+                    .flatten_all()?
+                    .to_vec1()
+            };
+            assert!(of(1)?.iter().all(|x| x.is_finite()));
+            let within = of(3)?;
+            let after = match direction {
+                Direction::Forward => &within[35..],
+                Direction::Backward => &within[..70],
+            };
+            assert!(after.iter().all(|x| x.is_nan()), "{after:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn shapes_that_do_not_fit_are_told() -> Result<()> {
         let weights = one_unit([0.0; 3], [0.0; 3], [0.0; 3])?;
         let x = Tensor::zeros((2, 3, 2), DType::F64, &Device::Cpu)?;

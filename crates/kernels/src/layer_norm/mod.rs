@@ -123,18 +123,23 @@ mod tests {
     }
 
     #[test]
-    fn rows_far_from_zero_keep_their_digits_and_nan_is_seen() -> Result<()> {
-        let ones = Tensor::ones(4, DType::F32, &Device::Cpu)?;
-        let x = Tensor::new(
-            &[
-                [65537f32, 65539.0, 65537.0, 65539.0],
-                [1.0, f32::NAN, 1.0, 1.0],
-            ],
-            &Device::Cpu,
-        )?;
-        let y = layer_norm(&x, &ones, None, 1e-12)?.to_vec2::<f32>()?;
-        assert_eq!(y[0], [-1.0, 1.0, -1.0, 1.0]);
-        assert!(y[1].iter().all(|y| y.is_nan()));
+    fn rows_far_from_zero_and_huge_ones_keep_their_digits_and_nan_is_seen() -> Result<()> {
+        // Below and above whole vectors of every instruction set.
+        for width in [4, 36] {
+            let ones = Tensor::ones(width, DType::F32, &Device::Cpu)?;
+            let row = |low: f32, high: f32| (0..width).map(move |i| [low, high][i % 2]);
+            let far = row(65537.0, 65539.0);
+            let huge = row(-1e25, 1e25);
+            let nan = (0..width).map(|i| if i == 1 { f32::NAN } else { i as f32 });
+            let x: Vec<f32> = far.chain(huge).chain(nan).collect();
+            let x = Tensor::from_vec(x, (3, width), &Device::Cpu)?;
+            let y = layer_norm(&x, &ones, None, 1e-12)?.to_vec2::<f32>()?;
+            let wanted = row(-1.0, 1.0).chain(row(-1.0, 1.0));
+            for (y, wanted) in y[..2].iter().flatten().zip(wanted) {
+                assert!((y - wanted).abs() < 1e-6, "{y} {wanted}");
+            }
+            assert!(y[2].iter().all(|y| y.is_nan()));
+        }
         Ok(())
     }
 

@@ -4,11 +4,12 @@ use pulp::Simd;
 
 use super::multiply_add;
 
-/// e^x, after the Cephes library: x = n log 2 + r, a polynomial for e^r, and n added to the exponent's bits. Rounded by
+/// e^x, NaN of NaN, after the Cephes library: x = n log 2 + r, a polynomial for e^r, and n added to the exponent's bits. Rounded by
 /// adding 1.5 · 2²³, for want of conversions between vectors of numbers and of integers.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let number = |x: f32| simd.splat_f32s(x);
+    let given = x;
     let x = simd.min_f32s(simd.max_f32s(x, number(-87.3)), number(88.3));
     let shifted = multiply_add(
         simd,
@@ -31,7 +32,9 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     }
     let y = simd.add_f32s(multiply_add(simd, p, simd.mul_f32s(r, r), r), number(1.0));
     let n = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
-    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(y), n))
+    let y = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(y), n));
+    // The bounds have made a number of NaN.
+    simd.select_f32s(simd.equal_f32s(given, given), y, given)
 }
 
 /// `1 / (1 + e^−x)`

@@ -68,15 +68,26 @@ fn moments<S: Simd>(simd: S, row: &[f32], eps: f64) -> (f32, f32) {
         drift += x;
         squares += x * x;
     }
+    if !squares.is_finite() {
+        return wide_moments(row, eps); // The squares may be too large for f32, and the row is not.
+    }
     // What rounding left in the mean.
     let left = drift / count;
     let variance = (squares / count - left * left).max(0.0);
-    // A NaN is not a number that is greater than another: it must stay seen.
-    let variance = if squares.is_nan() { squares } else { variance };
     (
         (f64::from(mean) + left) as f32,
         (1.0 / (variance + eps).sqrt()) as f32,
     )
+}
+
+/// The same in f64; NaN for a row that is not finite.
+fn wide_moments(row: &[f32], eps: f64) -> (f32, f32) {
+    let mean_of = |f: &dyn Fn(f64) -> f64| {
+        row.iter().map(|x| f(f64::from(*x))).sum::<f64>() / row.len() as f64
+    };
+    let mean = mean_of(&|x| x);
+    let variance = mean_of(&|x| (x - mean) * (x - mean));
+    (mean as f32, (1.0 / (variance + eps).sqrt()) as f32)
 }
 
 struct Forward<'a> {

@@ -4,8 +4,9 @@
 //! Y = Aᵀ [ (G g Gᵀ) ∘ (Bᵀ d B) ] A        d 4 × 4 of the input, g the kernel, Y 2 × 2 of the output
 //! ```
 //!
-//! With channels, each of the 16 products of numbers is a product of matrices. The transforms are sums and halves alone, so results are as
-//! near to the exact ones as those of the direct way: a few units in the last place.
+//! With channels, each of the 16 products of numbers is a product of matrices. The transforms are sums and halves alone. They mix the
+//! numbers of a patch, so an error is in units of the largest number of a patch times the largest of the kernel, and not of each product:
+//! a pixel beside one that is 10⁸ times as large is lost even where the kernel would not see the larger one.
 //!
 //! Source: Lavin, Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, <https://arxiv.org/abs/1509.09308>.
 

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use nearfar_kernels as kernels;
 use nearfar_kernels::reference;
 use nearfar_kernels::test_util::{check_agreement, check_gradient, noise};
-use nearfar_kernels::{Conv, Windows};
+use nearfar_kernels::{Conv, Direction, GruWeights, Heads, Windows};
 
 mod images;
 mod matrices;
@@ -368,6 +368,27 @@ fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
             let windows = Windows::adaptive(&[37, 9], &[5, 5])?;
             let y = kernels::standardize(&kernels::average_pool(&images, &windows)?, 1e-5)?;
             let y = kernels::gelu(&y)?;
+            // Large enough to be divided.
+            let part = |shape: &[usize], seed| noise(shape, seed)?.to_dtype(DType::F32);
+            let rows = kernels::linear(&x, &part(&[384, 70], 63)?, None)?; // (333, 384)
+            let (scale, shift) = (part(&[384], 64)?, part(&[384], 65)?);
+            let rows = kernels::layer_norm(&rows, &scale, Some(&shift), 1e-5)?;
+            let words = kernels::gelu(&rows)?.reshape((9, 37, 384))?;
+            let heads = Heads {
+                count: 6,
+                keep: None,
+                factors: None,
+            };
+            let words = kernels::attention(&words, &words, &words, heads)?;
+            let weights = GruWeights {
+                input: part(&[192, 384], 66)?,
+                hidden: part(&[192, 64], 67)?,
+                input_bias: part(&[192], 68)?,
+                hidden_bias: part(&[192], 69)?,
+            };
+            let words = Tensor::cat(&[&words; 8], 0)?; // 72 rows: several blocks
+            let states = kernels::gru(&words, &[37; 72], &weights, None, Direction::Backward)?;
+            let y = (y.sum_all()? + states.sqr()?.sum_all()?)?;
             let gradients = y.sum_all()?.backward()?;
             let gradient = gradients.get(&x).expect("it depends on its rows");
             let bits = |x: &Tensor| -> Result<Vec<u32>> {
