@@ -230,6 +230,11 @@ fn every_run_file_of_the_guide_can_be_trained() {
             // Published weights are looked at by the check, and are not here.
             let mut checked = whole.clone();
             checked.remove("weights");
+            write("whole.toml", &whole);
+            run(
+                nearfar(folder.path()).args(["config", "show", "whole.toml"]),
+                0,
+            );
             write("whole.toml", &checked);
             run(
                 nearfar(folder.path()).args(["config", "check", "whole.toml"]),

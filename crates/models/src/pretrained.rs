@@ -156,6 +156,10 @@ fn agreeing(folder: &Path, model: &ModelConfig) -> Result<SentenceFolder> {
             model.name()
         )))?
     };
+    let own = &Bert {
+        head_activation: own.bends(),
+        ..own.clone()
+    };
     let read = SentenceFolder::read(folder)?;
     let mut theirs = Bert {
         dropout: own.dropout,
@@ -173,13 +177,16 @@ fn agreeing(folder: &Path, model: &ModelConfig) -> Result<SentenceFolder> {
     if theirs != *own {
         let written = |bert: &Bert| serde_json::to_value(bert).map_err(candle_core::Error::wrap);
         let (theirs, own) = (written(&theirs)?, written(own)?);
-        let other: Vec<_> = theirs
+        let mut other: Vec<_> = theirs
             .as_object()
             .into_iter()
             .flatten()
             .filter(|(key, value)| own.get(key) != Some(value))
             .map(|(key, value)| format!("{key} = {value}"))
             .collect();
+        let only_own = own.as_object().into_iter().flatten();
+        let only_own = only_own.filter(|(key, _)| theirs.get(key).is_none());
+        other.extend(only_own.map(|(key, _)| format!("no {key}")));
         Err(Error::Settings(format!(
             "{} has other settings than `model.bert`; write {} there",
             folder.display(),

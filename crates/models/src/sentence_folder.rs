@@ -67,7 +67,7 @@ pub struct SentenceDense {
 impl SentenceDense {
     /// Whether the head of these settings is this layer.
     pub(crate) fn is_head_of(&self, bert: &Bert) -> bool {
-        bert.outputs() == self.width && bert.head_activation == self.activation
+        bert.outputs() == self.width && bert.bends() == self.activation
     }
 
     /// Its weights beside the head that was made in `params`. A layer without a bias has one of 0 here.

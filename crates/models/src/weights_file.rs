@@ -337,7 +337,9 @@ fn stacked(parts: &[TensorView<'_>]) -> Option<Vec<usize>> {
     let mut shape = first.shape().to_vec();
     for part in others {
         match (&mut shape[..], part.shape()) {
-            ([rows, rest @ ..], [more, like @ ..]) if rest == like => *rows += more,
+            ([rows, rest @ ..], [more, like @ ..]) if rest == like => {
+                *rows = rows.checked_add(*more)?
+            }
             _ => return None,
         }
     }

@@ -56,12 +56,15 @@ pub(crate) fn loss(
     Ok(Box::new(sum))
 }
 
-/// The matrices of the heads: what has two dimensions, and the diagonal of a `mahalanobis`.
+/// The linear maps of the heads: the matrix or the diagonal of a `mahalanobis`, and the matrices of a `projection`. Centers of clusters are none.
 fn maps_of_heads(run: &RunFile, parameters: impl Iterator<Item = Parameter>) -> Vec<Var> {
     let places = run.places_of_heads();
     let maps = parameters.filter(|parameter| {
         let of_head = places.iter().find(|it| parameter.name.starts_with(*it));
-        of_head.is_some_and(|place| parameter.var.rank() == 2 || place.ends_with("mahalanobis."))
+        of_head.is_some_and(|place| {
+            place.ends_with("mahalanobis.")
+                || place.ends_with("projection.") && parameter.var.rank() == 2
+        })
     });
     maps.map(|parameter| parameter.var).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nearfar_datasets::Blame;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -65,11 +66,13 @@ fn weights(run: &RunFile, global: &Global) -> Result<Vec<String>, Error> {
     }
     let data = match assemble::data(run, &global.data, None) {
         Ok(data) => data,
-        Err(error) => {
+        // Data that are not here are no mistake of the run file.
+        Err(Error::Datasets(error)) if error.blame() == Blame::Environment => {
             return Ok(vec![format!(
                 "its weights were not looked at, which takes the data: {error}"
             )]);
         }
+        Err(error) => return Err(error),
     };
     let notes = std::cell::RefCell::new(Vec::new());
     let told = |note: &str| notes.borrow_mut().push(note.to_owned());

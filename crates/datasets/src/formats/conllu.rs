@@ -61,6 +61,7 @@ impl Sentences {
         for (number, line) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
             let Ok(line) = std::str::from_utf8(line) else {
                 block.fault(number, Fault::NotUtf8);
+                block.last = block.last.saturating_add(1);
                 continue;
             };
             let line = line.strip_suffix('\r').unwrap_or(line);
@@ -126,6 +127,8 @@ struct Block {
     id: Option<String>,
     text: Option<String>,
     words: Vec<Word>,
+    /// The number of the last word.
+    last: u32,
     faults: Vec<(u64, Fault)>,
 }
 
@@ -141,16 +144,17 @@ impl Block {
             && let Some(comment) = line.strip_prefix('#')
         {
             let (key, value) = comment.split_once('=').unwrap_or((comment, ""));
-            let value = value.trim().to_owned();
+            let value = Some(value.trim().to_owned()).filter(|it| !it.is_empty());
             match key.trim() {
-                "sent_id" => self.id = Some(value),
-                "text" => self.text = Some(value),
+                "sent_id" => self.id = value,
+                "text" => self.text = value,
                 _ => {}
             }
             return Ok(());
         }
         let cells: Vec<&str> = line.split('\t').collect();
         if cells.len() != 10 {
+            self.last = self.last.saturating_add(1);
             let found = cells.len();
             return Err(Fault::Conllu(ConlluFault::Columns { found }));
         }
@@ -163,12 +167,13 @@ impl Block {
             return Ok(());
         }
         let bad = |fault: ConlluFault| Err(Fault::Conllu(fault));
-        let expected = self.words.len() as u32 + 1;
-        // A line that cannot be read still is a word, so that those behind it keep their numbers.
+        // A line that cannot be read counts, and so does one that is missing: those behind it are as they should be.
+        let expected = self.last.saturating_add(1);
+        self.last = id.parse().unwrap_or(expected);
         let mut word = Word {
             form: form.to_owned(),
             head: 0,
-            relation: relation.split(':').next().unwrap_or("").to_owned(),
+            relation: relation.to_owned(),
             line: number,
         };
         let result = if id.parse() != Ok(expected) {
@@ -206,7 +211,9 @@ impl Block {
         let is_basic = |word: &Word| {
             let head = word.head.checked_sub(1);
             let of_root = head.is_some_and(|head| self.words[head as usize].head == 0);
-            of_root && basic.contains(&word.relation)
+            let general = word.relation.split(':').next().unwrap_or("");
+            let named = |it: &String| *it == word.relation || it == general;
+            of_root && basic.iter().any(named)
         };
         let heads = self.words.iter().map(|word| word.head.checked_sub(1));
         let basic: Vec<bool> = self.words.iter().map(is_basic).collect();

@@ -220,6 +220,13 @@ impl Bert {
     }
 
     /// Whether a linear layer leads there.
+    /// What bends the head; none where it is as straight as without a word.
+    pub(crate) fn bends(&self) -> Option<Activation> {
+        let straight = self.outputs() != self.hidden;
+        let said = self.head_activation;
+        said.filter(|it| !(straight && *it == Activation::Identity))
+    }
+
     pub(crate) fn has_head(&self) -> bool {
         self.outputs() != self.hidden || self.head_activation.is_some()
     }

@@ -1,6 +1,6 @@
 //! A recurrent network along the dependencies of words.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use nearfar_core::{Error, Finite, Fraction, Input, Mode, Parse};
 use serde::{Deserialize, Serialize};
 
@@ -169,9 +169,12 @@ impl Backbone for Network {
         let shares = Tensor::from_vec(
             paths.shares,
             (2 * rows, paths.lengths.len()),
-            states.device(),
+            &Device::Cpu, // Not every device has numbers of this type.
         )?;
-        let parts = shares.to_dtype(states.dtype())?.matmul(&states)?; // (2b, h)
+        let shares = shares
+            .to_dtype(states.dtype())?
+            .to_device(states.device())?;
+        let parts = shares.matmul(&states)?; // (2b, h)
         let (basic, support_part) = (parts.narrow(0, 0, rows)?, parts.narrow(0, rows, rows)?);
         let support = support_part.broadcast_mul(&support.tensor(mode))?;
         Ok(Features::Vectors((basic + support)?))
@@ -226,7 +229,7 @@ impl Paths {
 mod tests {
     use super::*;
     use crate::Lstm;
-    use candle_core::{DType, Device};
+    use candle_core::DType;
     use nearfar_core::{Encoder, Purpose, Seed};
 
     const PARSED: InputShape = InputShape::Parsed { vocabulary: 9 };
