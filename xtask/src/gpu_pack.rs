@@ -12,8 +12,12 @@ pub(crate) struct GpuPack {
     /// Where the toolkit and what is compiled are kept (about 5 GB)
     #[arg(long, value_name = "DIR", default_value = "target-cuda")]
     work: PathBuf,
-    /// The archive
-    #[arg(long, value_name = "FILE", default_value = "nearfar-gpu.tar.gz")]
+    /// The archive; a relative path starts at the root of the repository
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target-cuda/nearfar-gpu.tar.gz"
+    )]
     out: PathBuf,
     /// What GPUs it is for: 90 is H100 and H200 alone, 80 all since A100, which then compile at the first use
     #[arg(long, value_name = "NUMBER", default_value_t = 80)]
@@ -44,6 +48,13 @@ impl GpuPack {
         )?;
         let tests = self.build(root, &work, &["test", "--no-run", "--test", "trainable"])?;
         let pack = work.join("nearfar-gpu");
+        if pack.exists() {
+            std::fs::remove_dir_all(&pack).map_err(|source| Error::Io {
+                action: "empty",
+                path: pack.display().to_string(),
+                source,
+            })?;
+        }
         create(&pack)?;
         for (from, name) in [
             (built::path(&bins, "nearfar", "bin")?, "nearfar"),

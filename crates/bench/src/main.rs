@@ -118,18 +118,23 @@ fn measure(cli: &Cli) -> Result<(), Error> {
     let chosen = |group: &str, name: &str| {
         cli.cases.is_empty() || cli.cases.iter().any(|it| it == group || it == name)
     };
+    if cli.device != "cpu"
+        && let Some((_, name)) = all
+            .iter()
+            .find(|(group, name)| chosen(group, name) && *group != "step")
+    {
+        return Err(
+            format!("`{name}` runs on the CPU alone; with --device, name cases of `step`").into(),
+        );
+    }
+    let place = (cli.threads, cli.device.as_str());
     let peers = python(cli)?;
     let versions = peers.as_deref().map(peers::versions).transpose()?;
     // A case that fails is told at the end, beside the figures of the others.
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for (_, name) in all.iter().filter(|(group, name)| chosen(group, name)) {
         eprintln!("{name} …");
-        match peers::side_by_side(
-            name,
-            peers.as_deref(),
-            (cli.threads, &cli.device),
-            cli.rounds,
-        ) {
+        match peers::side_by_side(name, peers.as_deref(), place, cli.rounds) {
             Ok(measured) => figures.push(measured),
             Err(error) => {
                 eprintln!("{name}: {error}");
@@ -142,11 +147,11 @@ fn measure(cli: &Cli) -> Result<(), Error> {
     if figures.is_empty() {
         return Err(lacking());
     }
-    println!("{}", table::text(&figures, cli.threads, versions.as_ref()));
+    println!("{}", table::text(&figures, place, versions.as_ref()));
     if let Some(folder) = cli.json.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let json = table::json(&figures, &failed, cli.threads, versions.as_ref());
+    let json = table::json(&figures, &failed, place, versions.as_ref());
     std::fs::write(&cli.json, serde_json::to_string_pretty(&json)?)?;
     println!("written: {}", cli.json.display());
     if failed.is_empty() {

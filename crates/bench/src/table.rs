@@ -27,7 +27,11 @@ fn ratio(peer: &[f64], ours: &[f64]) -> f64 {
 }
 
 /// A table in Markdown.
-pub(crate) fn text(figures: &[Figures], threads: usize, versions: Option<&Value>) -> String {
+pub(crate) fn text(
+    figures: &[Figures],
+    (threads, device): (usize, &str),
+    versions: Option<&Value>,
+) -> String {
     let peer = versions.map_or(
         "no peers here (--setup-peers DIR makes them)".to_string(),
         |versions| {
@@ -36,7 +40,7 @@ pub(crate) fn text(figures: &[Figures], threads: usize, versions: Option<&Value>
         },
     );
     let mut lines = vec![
-        format!("{}; {threads} thread{}; {peer}", machine(), if threads == 1 { "" } else { "s" }),
+        format!("{}; {device}; {threads} thread{}; {peer}", machine(), if threads == 1 { "" } else { "s" }),
         String::new(),
         "| case | ours, CPU ms | peer, CPU ms | ratio | ours, wall ms | peer, wall ms | ratio | ours, peak MB | peer, peak MB | ratio | load |".into(),
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|".into(),
@@ -82,7 +86,7 @@ pub(crate) fn text(figures: &[Figures], threads: usize, versions: Option<&Value>
 pub(crate) fn json(
     figures: &[Figures],
     failed: &[(&str, String)],
-    threads: usize,
+    (threads, device): (usize, &str),
     versions: Option<&Value>,
 ) -> Value {
     let side = |side: &Side| json!({"cpu_ms": side.cpu_ms, "wall_ms": side.wall_ms, "peak_mb": side.peak_mb, "value": side.value});
@@ -103,7 +107,7 @@ pub(crate) fn json(
         .iter()
         .map(|(name, reason)| json!({"case": name, "reason": reason}))
         .collect();
-    json!({"machine": machine(), "threads": threads, "peers": versions, "cases": cases, "failed": failed})
+    json!({"machine": machine(), "device": device, "threads": threads, "peers": versions, "cases": cases, "failed": failed})
 }
 
 /// The processor and how many cores of it there are.
