@@ -41,12 +41,7 @@ impl GpuPack {
         program::run("bash", arguments.iter().map(String::as_str), root)?;
 
         println!("The programs, in {}: several minutes", work.display());
-        let bins = self.build(
-            root,
-            &work,
-            &["build", "--bin", "nearfar", "--bin", "nearfar-bench"],
-        )?;
-        let tests = self.build(root, &work, &["test", "--no-run", "--test", "trainable"])?;
+        let built = self.build(root, &work)?;
         let pack = work.join("nearfar-gpu");
         if pack.exists() {
             std::fs::remove_dir_all(&pack).map_err(|source| Error::Io {
@@ -57,9 +52,12 @@ impl GpuPack {
         }
         create(&pack)?;
         for (from, name) in [
-            (built::path(&bins, "nearfar", "bin")?, "nearfar"),
-            (built::path(&bins, "nearfar-bench", "bin")?, "nearfar-bench"),
-            (built::path(&tests, "trainable", "test")?, "models"),
+            (built::path(&built, "nearfar", "bin")?, "nearfar"),
+            (
+                built::path(&built, "nearfar-bench", "bin")?,
+                "nearfar-bench",
+            ),
+            (built::path(&built, "trainable", "test")?, "models"),
         ] {
             let to = pack.join(name);
             copy(Path::new(&from), &to)?;
@@ -84,8 +82,9 @@ impl GpuPack {
         Ok(())
     }
 
-    /// What cargo says of a build with CUDA.
-    fn build(&self, root: &Path, work: &Path, task: &[&str]) -> Result<Vec<u8>, Error> {
+    /// What cargo says of a build with CUDA. Programs and test are built at once: apart they ask for other features of what they share, and
+    /// all of it would be compiled twice.
+    fn build(&self, root: &Path, work: &Path) -> Result<Vec<u8>, Error> {
         let toolkit = text(&work.join("cuda"))?;
         let (target, capability) = (
             text(&work.join("gpu"))?,
@@ -105,8 +104,14 @@ impl GpuPack {
         let cargo = program::cargo();
         let mut arguments: Vec<&str> = environment.iter().map(String::as_str).collect();
         arguments.push(&cargo);
-        arguments.extend(task);
         arguments.extend([
+            "build",
+            "--bin",
+            "nearfar",
+            "--bin",
+            "nearfar-bench",
+            "--test",
+            "trainable",
             "--release",
             "--locked",
             "--workspace",
