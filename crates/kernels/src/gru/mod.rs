@@ -59,6 +59,23 @@ pub fn gru(
     first: Option<&Tensor>,
     direction: Direction,
 ) -> Result<Tensor> {
+    started(input, lengths, weights, first, |start| {
+        if input.device().is_cpu() && input.dtype() == DType::F32 {
+            cpu::gru(input, lengths, weights, start, direction)
+        } else {
+            walk(input, lengths, weights, start, direction)
+        }
+    })
+}
+
+/// Checks the shapes, and walks from the first state unless there is nothing to walk over.
+fn started(
+    input: &Tensor,
+    lengths: &[u32],
+    weights: &GruWeights,
+    first: Option<&Tensor>,
+    walk: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
     let (batch, steps, _) = input.dims3()?;
     let size = check(input, lengths, weights, first)?;
     let start = match first {
@@ -68,11 +85,7 @@ pub fn gru(
     if batch * steps * size == 0 {
         return Tensor::zeros((batch, steps, size), input.dtype(), input.device());
     }
-    if input.device().is_cpu() && input.dtype() == DType::F32 {
-        cpu::gru(input, lengths, weights, &start, direction)
-    } else {
-        walk(input, lengths, weights, &start, direction)
-    }
+    walk(&start)
 }
 
 /// What lies beyond a row's length is cut off before it is multiplied: it may be anything. Also which places are within, `(b, t, 1)`.

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{GruWeights, check, within};
+use super::{GruWeights, started, within};
 use crate::{Direction, sigmoid};
 
 /// [`gru`](crate::gru) in candle operations.
@@ -17,16 +17,9 @@ pub fn reference(
     first: Option<&Tensor>,
     direction: Direction,
 ) -> Result<Tensor> {
-    let (batch, steps, _) = input.dims3()?;
-    let size = check(input, lengths, weights, first)?;
-    let start = match first {
-        Some(first) => first.clone(),
-        None => Tensor::zeros((batch, size), input.dtype(), input.device())?,
-    };
-    if batch * steps * size == 0 {
-        return Tensor::zeros((batch, steps, size), input.dtype(), input.device());
-    }
-    walk(input, lengths, weights, &start, direction)
+    started(input, lengths, weights, first, |start| {
+        walk(input, lengths, weights, start, direction)
+    })
 }
 
 /// All steps from a first state. Nothing is empty.
